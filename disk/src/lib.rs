@@ -14,3 +14,4 @@ pub mod content;
 pub mod window;
 
 pub mod cpio;
+pub mod gpt;
