@@ -7,4 +7,5 @@
 
 pub mod artifact;
 pub mod machine;
+pub mod node;
 pub mod tree;
