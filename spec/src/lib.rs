@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+pub mod lock;
 pub mod machine;
 pub mod node;
+pub mod plan;
 pub mod tree;

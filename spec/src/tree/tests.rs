@@ -133,7 +133,7 @@ proptest! {
                 _ => { tree.remove(&at); Ok(()) }
             };
         }
-        let mut seen = std::collections::BTreeMap::new();
+        let mut seen = BTreeMap::new();
         for (_, id, _) in tree.walk() {
             *seen.entry(id).or_insert(0u32) += 1;
         }
