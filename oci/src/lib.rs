@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Container images: resolve a reference, pull what it means by digest, keep it, and hand it on.
+//!
+//! Invariant: no byte of a blob leaves this crate unchecked. Either the whole blob was hashed before the first byte is
+//! handed out ([`store::Store::open_verified`], [`store::Store::read`]), or the reader hashes while it streams and
+//! reports the mismatch before it reports the end ([`digest::Verifying`]); who streams commits only after
+//! [`digest::Verifying::finish`] gave its [`digest::Proof`].
+//!
+//! ```text
+//! reference::Reference            what was written, normalised
+//!   | pull::resolve               the only function that asks *what*: tag -> digest, index -> platform
+//! pull::Pinned                    reference, digest, media type, size
+//!   | Store::pull                 the only function that asks *for bytes*: each blob is checked as it streams in
+//! store::Store                    an OCI image layout, shared by processes
+//!   | Store::image
+//! pull::Image                     config, layers with their diff IDs
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod digest;
+pub mod manifest;
+pub mod platform;
+pub mod reference;
+pub mod store;
