@@ -10,8 +10,10 @@
 
 #![forbid(unsafe_code)]
 
+mod calendar;
 pub mod content;
 pub mod window;
 
 pub mod cpio;
+pub mod fat;
 pub mod gpt;
