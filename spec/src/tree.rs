@@ -11,6 +11,7 @@
 //! Symbolic links in the *parents* of a path are followed inside the tree, as a kernel would with this tree as its
 //! root; a link that leads out ends at the root, and a loop is an error. The last component is never followed.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -24,7 +25,7 @@ pub use path::{PathError, TreePath};
 pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 /// What every inode has, whatever its kind.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {
     /// Permission bits with set-id and sticky, `0o7777` at most.
     pub mode: u16,
@@ -46,7 +47,7 @@ impl Meta {
 }
 
 /// A device's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Device {
     /// Major number.
     pub major: u32,
@@ -55,7 +56,7 @@ pub struct Device {
 }
 
 /// What an inode is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind<C> {
     /// A directory; what it holds is reached through the tree.
     Dir,
@@ -79,7 +80,7 @@ pub enum Kind<C> {
 }
 
 /// One step of a layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change<C> {
     /// Where.
     pub path: TreePath,
@@ -88,7 +89,7 @@ pub struct Change<C> {
 }
 
 /// What a [`Change`] does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action<C> {
     /// Puts a new inode there; a directory over a directory changes only its metadata.
     Put(Meta, Kind<C>),

@@ -1,5 +1,6 @@
 //! Paths inside a tree: relative, clean, and unable to lead out.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
 /// A path below a tree's root: no leading slash, no empty component, no `.` or `..`. The root is the empty path.
@@ -155,5 +156,18 @@ impl std::str::FromStr for TreePath {
 
     fn from_str(raw: &str) -> Result<Self, PathError> {
         TreePath::parse(raw)
+    }
+}
+
+impl Serialize for TreePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TreePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<[u8]>::deserialize(deserializer)?;
+        TreePath::parse(&raw).map_err(de::Error::custom)
     }
 }
