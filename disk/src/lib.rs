@@ -17,3 +17,4 @@ pub mod window;
 pub mod cpio;
 pub mod fat;
 pub mod gpt;
+pub mod uki;
