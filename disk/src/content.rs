@@ -1,9 +1,14 @@
 //! Contents of a stated length: what a layout was computed for is what has to arrive, byte for byte.
 //!
-//! Every writer here lays out before it writes, so a reader that gives less or more than it announced would put all
-//! that follows in the wrong place. [`copy`] is the one place where that is checked.
+//! Every writer here lays out before it writes, so a content that is shorter or longer than it was announced would put
+//! all that follows in the wrong place. This is the one place where that is checked: [`copy`] where contents are
+//! readers, [`give`] where they are closures that write. Closures nest: an ISO 9660 image holds a FAT volume that
+//! holds a UKI that holds a kernel, and the bytes go straight through.
 
 use std::io::{self, Read, Write};
+
+/// What a closure that writes a content may fail with; it becomes the source of [`ContentError::Give`].
+pub type GiveError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Bytes moved at a time.
 const CHUNK: usize = 128 * 1024;
@@ -25,9 +30,9 @@ pub enum ContentError {
         /// Bytes announced.
         announced: u64,
     },
-    /// The content could not be opened.
-    #[error("open content")]
-    Open(#[source] io::Error),
+    /// The closure that was to write the content failed, perhaps because the output did.
+    #[error("give content")]
+    Give(#[source] GiveError),
     /// The reader failed.
     #[error("read content at byte {offset}")]
     Read {
@@ -77,6 +82,52 @@ pub fn copy(
     }
 }
 
+/// Lets `content` write to `out` and checks that it writes exactly `announced` bytes.
+///
+/// # Errors
+/// See [`ContentError`]. Never more than `announced` bytes reach `out`.
+pub fn give(
+    content: impl FnOnce(&mut dyn Write) -> Result<(), GiveError>,
+    announced: u64,
+    out: &mut (impl Write + ?Sized),
+) -> Result<(), ContentError> {
+    let mut exactly = Exactly { out, left: announced, over: false };
+    let given = content(&mut exactly);
+    // What the closure makes of a write beyond the end is not asked: it may have gone on.
+    if exactly.over {
+        return Err(ContentError::Long { announced });
+    }
+    given.map_err(ContentError::Give)?;
+    match exactly.left {
+        0 => Ok(()),
+        left => Err(ContentError::Short { announced, found: announced - left }),
+    }
+}
+
+/// An output of a fixed length.
+struct Exactly<'a, W: ?Sized> {
+    out: &'a mut W,
+    left: u64,
+    over: bool,
+}
+
+impl<W: Write + ?Sized> Write for Exactly<'_, W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let want = usize::try_from(self.left).map_or(buf.len(), |left| left.min(buf.len()));
+        if want == 0 && !buf.is_empty() {
+            self.over = true;
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "content is longer than announced"));
+        }
+        let written = self.out.write(&buf[..want])?;
+        self.left -= written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +142,26 @@ mod tests {
         assert_eq!(copied(0, b"").unwrap(), b"");
         assert_eq!(copied(5, b"abc").unwrap_err().to_string(), "content of 5 bytes was announced, 3 came");
         assert_eq!(copied(2, b"abc").unwrap_err().to_string(), "content of 2 bytes was announced, more came");
+    }
+    #[test]
+    fn a_closure_is_held_to_its_length_even_if_it_ignores_the_error() {
+        let given = |announced, content: &[u8]| {
+            let mut out = Vec::new();
+            let write = |sink: &mut dyn Write| {
+                let _ = sink.write_all(content);
+                Ok(())
+            };
+            let result = give(write, announced, &mut out);
+            (result.map_err(|e| e.to_string()), out)
+        };
+        assert_eq!(given(3, b"abc"), (Ok(()), b"abc".to_vec()));
+        let (result, out) = given(2, b"abc");
+        assert_eq!(
+            (result.unwrap_err().as_str(), out.as_slice()),
+            ("content of 2 bytes was announced, more came", &b"ab"[..])
+        );
+        assert_eq!(given(4, b"abc").0.unwrap_err(), "content of 4 bytes was announced, 3 came");
+        let failed = give(|_| Err("no such file".into()), 1, &mut Vec::new()).unwrap_err();
+        assert!(matches!(failed, ContentError::Give(source) if source.to_string() == "no such file"));
     }
 }

@@ -1,7 +1,7 @@
 //! FAT12, FAT16 and FAT32 volumes with long names (Microsoft's FAT specification 1.03), written as a stream.
 //!
 //! ```text
-//! [Entry { path, len }] + Options --Layout::new--> Layout --write(out, open)--> bytes
+//! [Entry { path, len }] + Options --Layout::new--> Layout --write(out, give)--> bytes
 //!                                                    | offset(n): where the nth file's bytes will be
 //! ```
 //!
@@ -15,8 +15,8 @@
 //! UEFI reads all three kinds; firmware expects FAT32 on a disk's system partition, and a small El Torito image is
 //! FAT12 or FAT16.
 
-use crate::content::ContentError;
-use std::io::{self, Read, Write};
+use crate::content::{ContentError, GiveError};
+use std::io::{self, Write};
 
 mod geometry;
 mod name;
@@ -199,11 +199,12 @@ pub enum WriteError {
 ///
 /// ```
 /// use kit_disk::fat::{Entry, Layout, Options};
+/// use std::io::Write;
 ///
 /// let entries = [Entry::file("EFI/BOOT/BOOTX64.EFI", 5)];
 /// let layout = Layout::new(&entries, &Options { alignment: 2048, ..Options::default() })?;
 /// let mut volume = Vec::new();
-/// layout.write(&mut volume, |_| Ok(&b"hello"[..]))?;
+/// layout.write(&mut volume, |_, out| Ok(out.write_all(b"hello")?))?;
 /// let at = layout.offset(0).unwrap() as usize;
 /// assert_eq!((&volume[at..at + 5], at % 2048), (&b"hello"[..], 0));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -289,17 +290,17 @@ impl Layout {
         Some(self.geometry.offset(run.first))
     }
 
-    /// Writes the whole volume, [`Layout::size`] bytes. `open` gives the content of the `n`th entry; it is called
+    /// Writes the whole volume, [`Layout::size`] bytes. `give` writes the content of the `n`th entry; it is called
     /// once for each file that is not empty, in order.
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub fn write<W, R>(&self, out: &mut W, open: impl FnMut(usize) -> io::Result<R>) -> Result<(), WriteError>
-    where
-        W: Write + ?Sized,
-        R: Read,
-    {
-        write::volume(self, out, open, self.size())
+    pub fn write<W: Write + ?Sized>(
+        &self,
+        out: &mut W,
+        give: impl FnMut(usize, &mut dyn Write) -> Result<(), GiveError>,
+    ) -> Result<(), WriteError> {
+        write::volume(self, out, give, self.size())
     }
 
     /// Like [`Layout::write`], but ends after [`Layout::used`] bytes. For outputs where the zeros that follow need
@@ -307,16 +308,12 @@ impl Layout {
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub fn write_used<W, R>(
+    pub fn write_used<W: Write + ?Sized>(
         &self,
         out: &mut W,
-        open: impl FnMut(usize) -> io::Result<R>,
-    ) -> Result<(), WriteError>
-    where
-        W: Write + ?Sized,
-        R: Read,
-    {
-        write::volume(self, out, open, self.used())
+        give: impl FnMut(usize, &mut dyn Write) -> Result<(), GiveError>,
+    ) -> Result<(), WriteError> {
+        write::volume(self, out, give, self.used())
     }
 }
 

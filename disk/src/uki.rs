@@ -16,7 +16,7 @@
 //! stream has passed the field by when the sum is known. A stub that carries a signature is refused, since none
 //! survives this. Symbols after the stub's last section are dropped.
 
-use crate::content::{self, ContentError};
+use crate::content::{self, ContentError, GiveError};
 use std::io::{self, Cursor, Read, Write};
 
 pub mod pe;
@@ -183,27 +183,22 @@ impl Layout {
         self.sections.get(n).map(|s| s.offset)
     }
 
-    /// Writes the file, [`Layout::size`] bytes. `open` gives the content of the `n`th section; it is called once for
+    /// Writes the file, [`Layout::size`] bytes. `give` writes the content of the `n`th section; it is called once for
     /// each, in order.
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub fn write<W, R>(
+    pub fn write<W: Write + ?Sized>(
         &self,
         out: &mut W,
-        mut open: impl FnMut(usize) -> io::Result<R>,
-    ) -> Result<(), WriteError>
-    where
-        W: Write + ?Sized,
-        R: Read,
-    {
+        mut give: impl FnMut(usize, &mut dyn Write) -> Result<(), GiveError>,
+    ) -> Result<(), WriteError> {
         out.write_all(&self.stub).map_err(|source| WriteError::Image { offset: 0, source })?;
         let mut at = self.stub.len() as u64;
         for (n, section) in self.sections.iter().enumerate() {
             zeros(out, at, section.offset)?;
             let wrap = |source| WriteError::Section { name: section.name.clone(), source };
-            let mut content = open(n).map_err(|e| wrap(ContentError::Open(e)))?;
-            content::copy(&mut content, section.len, out).map_err(wrap)?;
+            content::give(|sink| give(n, sink), section.len, out).map_err(wrap)?;
             at = section.offset + section.len;
         }
         zeros(out, at, self.size)

@@ -114,8 +114,8 @@ fn content(n: usize, len: u64) -> Vec<u8> {
 fn write(entries: &[Entry], layout: &Layout) -> Vec<u8> {
     let mut out = Vec::new();
     layout
-        .write(&mut out, |n| match entries[n].content {
-            Content::File(len) => Ok(io::Cursor::new(content(n, len))),
+        .write(&mut out, |n, sink| match entries[n].content {
+            Content::File(len) => Ok(sink.write_all(&content(n, len))?),
             Content::Directory => unreachable!("a directory was opened"),
         })
         .unwrap();
@@ -266,7 +266,7 @@ fn options_that_cannot_be_are_refused() {
 #[test]
 fn content_of_another_length_is_an_error_that_names_the_file() {
     let layout = Layout::new(&[Entry::file("d/a", 3)], &Options::default()).unwrap();
-    let err = layout.write(&mut Vec::new(), |_| Ok(&b"hi"[..])).unwrap_err();
+    let err = layout.write(&mut Vec::new(), |_, sink| Ok(sink.write_all(b"hi")?)).unwrap_err();
     assert_eq!(err.to_string(), "write FAT file \"d/a\"");
     assert!(matches!(err, WriteError::File { source: ContentError::Short { .. }, .. }));
 }
@@ -284,7 +284,7 @@ fn files_are_found_at_the_offsets_of_the_layout_and_only_the_used_part_need_be_w
         Content::File(len) => len,
         Content::Directory => 0,
     };
-    layout.write_used(&mut used, |n| Ok(io::Cursor::new(content(n, len(n))))).unwrap();
+    layout.write_used(&mut used, |n, sink| Ok(sink.write_all(&content(n, len(n)))?)).unwrap();
     assert_eq!(used.len() as u64, layout.used());
     assert!(used.len() < 2 << 20);
     assert!(bytes.starts_with(&used));

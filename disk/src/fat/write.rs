@@ -5,8 +5,8 @@ use super::name::{self, ENTRY_LEN, Short};
 use super::tree::{Name, Target};
 use super::{Kind, Layout, Run, SECTOR, WriteError};
 use crate::calendar::Civil;
-use crate::content::{self, ContentError};
-use std::io::{self, Read, Write};
+use crate::content::{self, GiveError};
+use std::io::Write;
 
 const MEDIA_FIXED_DISK: u8 = 0xf8;
 const ATTRIBUTE_LABEL: u8 = 0x08;
@@ -40,16 +40,12 @@ impl<W: Write + ?Sized> Out<'_, W> {
 }
 
 /// Writes the first `end` bytes of the volume.
-pub(super) fn volume<W, R>(
+pub(super) fn volume<W: Write + ?Sized>(
     layout: &Layout,
     out: &mut W,
-    mut open: impl FnMut(usize) -> io::Result<R>,
+    mut give: impl FnMut(usize, &mut dyn Write) -> Result<(), GiveError>,
     end: u64,
-) -> Result<(), WriteError>
-where
-    W: Write + ?Sized,
-    R: Read,
-{
+) -> Result<(), WriteError> {
     let mut out = Out { out, at: 0 };
     reserved(layout, &mut out)?;
     for _ in 0..2 {
@@ -66,8 +62,7 @@ where
     for (n, run) in layout.files.iter().enumerate().filter(|(_, run)| run.first != 0) {
         out.zeros_to(geometry.offset(run.first))?;
         let wrap = |source| WriteError::File { path: layout.paths[n].clone(), source };
-        let mut content = open(n).map_err(|e| wrap(ContentError::Open(e)))?;
-        content::copy(&mut content, run.len, out.out).map_err(wrap)?;
+        content::give(|sink| give(n, sink), run.len, out.out).map_err(wrap)?;
         out.at += run.len;
     }
     out.zeros_to(end)

@@ -51,7 +51,7 @@ fn build(stub: &[u8]) -> (Layout, Vec<u8>) {
     let parts = parts();
     let layout = Layout::new(stub, &sections(&parts)).unwrap();
     let mut out = Vec::new();
-    layout.write(&mut out, |n| Ok(parts[n].1.as_slice())).unwrap();
+    layout.write(&mut out, |n, sink| Ok(sink.write_all(&parts[n].1)?)).unwrap();
     assert_eq!(out.len() as u64, layout.size());
     (layout, out)
 }
@@ -211,7 +211,7 @@ proptest! {
         if let Ok(layout) = Layout::new(&stub, &sections(&parts)) {
             // Damaged offsets may ask for a file of gigabytes, which is not the point.
             if layout.size() < 1 << 20 {
-                layout.write(&mut Vec::new(), |n| Ok(parts[n].1.as_slice())).unwrap();
+                layout.write(&mut Vec::new(), |n, sink| Ok(sink.write_all(&parts[n].1)?)).unwrap();
             }
         }
     }
