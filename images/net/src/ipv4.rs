@@ -106,6 +106,16 @@ pub fn prefix_of_mask(mask: Ipv4Addr) -> Option<u8> {
     (bits.count_ones() == ones).then(|| u8::try_from(ones).ok()).flatten()
 }
 
+/// The prefix length an address had before there were masks.
+#[must_use]
+pub fn classful_prefix(address: Ipv4Addr) -> u8 {
+    match address.octets()[0] {
+        0..128 => 8,
+        128..192 => 16,
+        192.. => 24,
+    }
+}
+
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)

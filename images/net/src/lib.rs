@@ -24,3 +24,15 @@ pub mod ipv4;
 
 pub mod datagram;
 pub mod dhcp;
+
+pub mod netlink;
+pub mod plan;
+
+pub mod cmdline;
+pub mod config;
+pub mod select;
+
+pub mod resolv;
+pub mod store;
+
+pub mod sys;

@@ -134,7 +134,8 @@ fn terms(message: &Message, server: Ipv4Addr) -> Result<Terms, ReplyError> {
     let mask = get(option::SUBNET_MASK).and_then(option::address);
     let prefix = match mask {
         Some(mask) => ipv4::prefix_of_mask(mask),
-        None => Some(classful_prefix(message.yiaddr)),
+        // RFC 2132 3.3: the mask is optional.
+        None => Some(ipv4::classful_prefix(message.yiaddr)),
     };
     let address = prefix
         .and_then(|prefix| Cidr::new(message.yiaddr, prefix).ok())
@@ -163,15 +164,6 @@ fn terms(message: &Message, server: Ipv4Addr) -> Result<Terms, ReplyError> {
         mtu: get(option::MTU).and_then(option::u16).filter(|mtu| *mtu >= SMALLEST_MTU),
         hostname: get(option::HOSTNAME).and_then(option::text).and_then(domain::hostname),
     })
-}
-
-/// The prefix an address had before there were masks (RFC 2132 3.3: the mask is optional).
-fn classful_prefix(address: Ipv4Addr) -> u8 {
-    match address.octets()[0] {
-        0..128 => 8,
-        128..192 => 16,
-        192.. => 24,
-    }
 }
 
 #[cfg(test)]
