@@ -16,8 +16,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod digest;
-pub mod manifest;
-pub mod platform;
 pub mod reference;
+
+pub mod digest;
+
+pub mod platform;
+
+pub mod manifest;
+
 pub mod store;
+
+pub mod registry;

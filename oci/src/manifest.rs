@@ -37,7 +37,7 @@ pub enum Document {
     /// One image.
     Image(Box<ImageManifest>),
     /// A choice of images.
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
 }
 
 /// A document that is not taken.
