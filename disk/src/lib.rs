@@ -17,4 +17,5 @@ pub mod window;
 pub mod cpio;
 pub mod fat;
 pub mod gpt;
+pub mod squashfs;
 pub mod uki;
