@@ -134,6 +134,12 @@ pub enum SettleError {
         "there is no command to run: the image has none, and neither the label nor the node file gives one"
     )]
     NoCommand,
+    /// A host name is set where the UTS namespace is the machine's, whose name it would change.
+    #[error("the host name `{hostname}` needs a UTS namespace of the container's own (`uts: new`)")]
+    HostnameOfMachine {
+        /// The name.
+        hostname: String,
+    },
     /// A label's `uid` or `gid` names a container that the node does not have.
     #[error("`{name}` in `{key}` is not the name of a container of this node")]
     UnknownId {
@@ -150,7 +156,8 @@ impl ContainerSettings {
     /// `ids` are those of the node ([`Node::ids`](super::Node::ids)).
     ///
     /// # Errors
-    /// If there is no command, or the label names a container that the node does not have.
+    /// If there is no command, a host name without a namespace for it, or a name in the label of a container that the
+    /// node does not have.
     pub fn merged(
         defaults: &ImageDefaults,
         label: &ContainerSettings,
@@ -161,6 +168,11 @@ impl ContainerSettings {
         let args: Vec<String> = last(&label.command, &written.command).cloned().unwrap_or_else(image_args);
         if args.is_empty() {
             return Err(SettleError::NoCommand);
+        }
+        let namespaces = namespaces(label, written);
+        let hostname = last(&label.hostname, &written.hostname).cloned();
+        if let (Some(hostname), Namespace::Host) = (&hostname, &namespaces.uts) {
+            return Err(SettleError::HostnameOfMachine { hostname: hostname.clone() });
         }
         let image_cwd = || if defaults.working_dir.is_empty() { "/" } else { &defaults.working_dir };
         let cwd = last(&label.cwd, &written.cwd).map_or_else(image_cwd, String::as_str).to_owned();
@@ -176,10 +188,10 @@ impl ContainerSettings {
             rlimits: settled(&label.rlimits, &written.rlimits),
             no_new_privileges: settled(&label.no_new_privileges, &written.no_new_privileges),
             oom_score_adj: last(&label.oom_score_adj, &written.oom_score_adj).copied(),
-            hostname: last(&label.hostname, &written.hostname).cloned(),
+            hostname,
             readonly,
             mounts: mounts(label, written, readonly),
-            namespaces: namespaces(label, written),
+            namespaces,
             devices,
             resources,
             cgroups_path: last(&label.cgroups_path, &written.cgroups_path)
@@ -274,6 +286,9 @@ fn mounts(label: &ContainerSettings, written: &ContainerSettings, readonly: bool
     let mounts = last(&label.mounts, &written.mounts).into_iter().flatten().cloned();
     let of_volumes_too = mounts.map(|mut mount| {
         mount.source = mount.volume().map(merged_dir).unwrap_or(mount.source);
+        if mount.kind == "bind" && !mount.options.iter().any(|o| o == "bind" || o == "rbind") {
+            mount.options.push("rbind".to_owned());
+        }
         mount
     });
     let in_order = default_mounts(readonly).into_iter().chain(tmpfs);

@@ -23,18 +23,45 @@
 mod text_serde;
 
 pub mod capability;
+#[cfg(feature = "yaml")]
+mod check;
 pub mod container;
+#[cfg(feature = "yaml")]
+pub mod diagnostics;
+#[cfg(feature = "yaml")]
+mod document;
 pub mod duration;
+mod emit;
+#[cfg(feature = "yaml")]
+mod finding;
 pub mod image;
+#[cfg(feature = "yaml")]
+mod parse;
+#[cfg(feature = "yaml")]
+mod raw;
+#[cfg(feature = "yaml")]
+mod raw_resources;
+#[cfg(feature = "yaml")]
+mod read;
 pub mod resources;
 pub mod runtime;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod settings;
+#[cfg(feature = "yaml")]
+mod suggest;
 pub mod supervision;
 
 pub use capability::{Capability, CapabilityList};
 pub use container::{Container, ImageDefaults, SettleError};
+#[cfg(feature = "yaml")]
+pub use diagnostics::{Diagnostics, Problem, Warning};
 pub use image::{ImageRef, ImageRefError};
+#[cfg(feature = "yaml")]
+pub use parse::Source;
 pub use runtime::{Runtime, RuntimeSettings};
+#[cfg(feature = "schema")]
+pub use schema::schema;
 pub use settings::ContainerSettings;
 pub use supervision::{Kill, Policy, Probe, Ready, Restart, Signal, Stop};
 

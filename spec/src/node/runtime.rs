@@ -3,6 +3,11 @@
 //! [`RuntimeSettings`] is what a file or label says, each key by itself present or not; [`Runtime`] is what comes of
 //! both. Its JSON is the `runtime.json` that LinuxKit writes beside `config.json`: every key present, an absent
 //! namespace as an empty text.
+//!
+//! In the order of what is done: cgroups are made; mounts, each after its destination (and the `upperdir` and `workdir`
+//! of an overlay) has been made; directories; the container; interfaces and bound namespaces; then it is started. The
+//! paths of mounts and directories are the machine's where they are absolute, and else in the container's root file
+//! system.
 
 use super::settings::Mount;
 use serde::{Deserialize, Serialize};
@@ -14,10 +19,10 @@ pub struct RuntimeSettings {
     /// Cgroups to make before the container starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroups: Option<Vec<String>>,
-    /// Mounts to make in the machine's root before the container starts.
+    /// Mounts to make before the container starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mounts: Option<Vec<Mount>>,
-    /// Directories to make in the machine's root before the container starts.
+    /// Directories to make before the container starts, after the mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mkdir: Option<Vec<String>>,
     /// Network interfaces to make or to move into the container.
@@ -81,9 +86,9 @@ pub struct Interface {
 pub struct Runtime {
     /// Cgroups to make before the container starts.
     pub cgroups: Vec<String>,
-    /// Mounts to make in the machine's root before the container starts, in this order.
+    /// Mounts to make before the container starts, in this order; not checked for volumes or types.
     pub mounts: Vec<Mount>,
-    /// Directories to make in the machine's root before the container starts.
+    /// Directories to make before the container starts, after the mounts.
     pub mkdir: Vec<String>,
     /// Network interfaces to make or to move into the container.
     pub interfaces: Vec<Interface>,
