@@ -1,0 +1,5 @@
+//! `/init` of the initrd: mounts the root and executes its init.
+
+fn main() -> std::process::ExitCode {
+    kit_init::loader::main()
+}
