@@ -137,6 +137,11 @@ impl PackIndex {
         Some(self.contents[self.content_of(file)? as usize].len)
     }
 
+    /// The BLAKE3 of a file's content, if the pack has the file.
+    pub fn digest_of(&self, file: FileRef) -> Option<[u8; 32]> {
+        Some(self.contents[self.content_of(file)? as usize].digest)
+    }
+
     /// Bytes of the pack itself.
     pub fn stored_len(&self) -> u64 {
         self.positions.last().copied().unwrap_or(0)
