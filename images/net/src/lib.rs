@@ -36,3 +36,9 @@ pub mod resolv;
 pub mod store;
 
 pub mod sys;
+
+pub mod up;
+
+pub mod status;
+
+pub mod cli;

@@ -46,6 +46,8 @@ pub struct Observed {
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// Switch the interface on.
+    SwitchOn,
     /// Set the MTU.
     SetMtu(u32),
     /// Take an address away.
@@ -61,6 +63,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::SwitchOn => f.write_str("switch on"),
             Self::SetMtu(mtu) => write!(f, "set MTU {mtu}"),
             Self::RemoveAddress(address) => write!(f, "remove address {address}"),
             Self::SetAddress(address, _) => write!(f, "set address {address}"),
@@ -75,6 +78,7 @@ impl Step {
     #[must_use]
     pub fn request(&self, index: u32) -> Request {
         match self {
+            Self::SwitchOn => link::set_up(index),
             Self::SetMtu(mtu) => link::set_mtu(index, *mtu),
             Self::RemoveAddress(address) => address::delete(index, *address),
             Self::SetAddress(address, lifetime) => address::replace(index, *address, *lifetime),

@@ -14,6 +14,8 @@
 //!
 //! - The first DISCOVER goes out in the moment the carrier is there; RFC 2131's random delay of one to ten seconds
 //!   before it (4.4.1) would be most of a node's boot.
+//! - The second DISCOVER follows after one second: the first frame after a carrier is the likeliest to be lost, while
+//!   bridges and switches on the way find out about the link. From there on the waits are RFC 2131's (4.1).
 //! - The first good offer is taken: waiting for a better one costs boot time, and nothing here could tell which
 //!   is better.
 //! - There is no ARP probe and no DECLINE: a probe by RFC 5227 takes two seconds or more of every boot, and
@@ -34,7 +36,9 @@ use super::option;
 use super::reply::{self, Reply, Terms, kind};
 use crate::clock::Time;
 
-/// First wait for an answer; each further one is twice as long (RFC 2131 4.1).
+/// Wait for an answer to the first DISCOVER, up to half as long again.
+const EARLY_WAIT: Duration = Duration::from_secs(1);
+/// First wait for any other answer; each further one is twice as long (RFC 2131 4.1).
 const FIRST_WAIT: Duration = Duration::from_secs(4);
 /// Doublings before the wait stays at 64 seconds.
 const MAX_DOUBLINGS: u32 = 4;
@@ -206,6 +210,12 @@ impl Client {
             | State::Rebinding { held, .. } => Some(held),
             State::Resting { .. } | State::Selecting(_) | State::Requesting { .. } => None,
         }
+    }
+
+    /// Whether it holds a lease that needs no confirmation first.
+    #[must_use]
+    pub fn holds_confirmed_lease(&self) -> bool {
+        matches!(self.state, State::Bound(_) | State::Renewing { .. } | State::Rebinding { .. })
     }
 
     /// Which socket has to be open now. To be looked at after each [`Client::on`], before the actions are done.
@@ -484,7 +494,10 @@ impl Step<'_> {
     fn discover(&mut self, identity: &Identity, exchange: &mut Exchange) {
         exchange.secs = u16::try_from((self.now - exchange.began).as_secs()).unwrap_or(u16::MAX);
         let message = self.message(identity, exchange, kind::DISCOVER);
-        let wait = wait(exchange.sent, self.random);
+        let wait = match exchange.sent.checked_sub(1) {
+            None => EARLY_WAIT + Duration::from_millis(((self.random)() % 501).into()),
+            Some(doublings) => wait(doublings, self.random),
+        };
         self.send(exchange, To::Link, message, wait);
     }
 

@@ -21,6 +21,10 @@ const INFO_KIND: u16 = 1;
 const FLAG_UP: u32 = 1;
 const FLAG_LOOPBACK: u32 = 8;
 const FLAG_RUNNING: u32 = 0x40;
+const FLAG_LOWER_UP: u32 = 0x1_0000;
+/// A link just switched on is "running" until the kernel has looked, and one whose carrier has just come has it
+/// before it may send: only all three together are a link that works.
+const FLAGS_CARRIER: u32 = FLAG_UP | FLAG_RUNNING | FLAG_LOWER_UP;
 
 /// Ethernet among the hardware types (`ARPHRD_ETHER`).
 const ETHERNET: u16 = 1;
@@ -38,7 +42,7 @@ pub struct Link {
     pub loopback: bool,
     /// Switched on.
     pub up: bool,
-    /// Switched on and connected (`IFF_RUNNING`).
+    /// Switched on and connected.
     pub carrier: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
@@ -60,7 +64,7 @@ pub fn parse(message: &Message<'_>) -> Option<Link> {
         mac: None,
         loopback: flags & FLAG_LOOPBACK != 0,
         up: flags & FLAG_UP != 0,
-        carrier: flags & (FLAG_UP | FLAG_RUNNING) == FLAG_UP | FLAG_RUNNING,
+        carrier: flags & FLAGS_CARRIER == FLAGS_CARRIER,
         mtu: 0,
         enslaved: false,
         kind: None,

@@ -39,6 +39,7 @@ fn after(observed: &Observed, steps: &[Step]) -> Observed {
     let mut now = observed.clone();
     for step in steps {
         match step {
+            Step::SwitchOn => {}
             Step::SetMtu(mtu) => now.mtu = *mtu,
             Step::RemoveAddress(address) => now.addresses.retain(|a| a != address),
             Step::SetAddress(address, _) => {
