@@ -27,3 +27,7 @@ pub mod manifest;
 pub mod store;
 
 pub mod registry;
+
+pub mod pull;
+
+pub mod layer;

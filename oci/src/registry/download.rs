@@ -138,12 +138,16 @@ fn receive(reply: Reply, part: &mut Part, watch: Watch) -> Result<(), Fault> {
     let mut body = reply.into_body();
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let count = body.read(&mut buffer)?;
-        if count == 0 {
-            let (expected, found) = (part.size(), part.length());
-            let cut = found < expected;
-            return if cut { Err(transport(body, Transport::Cut { expected, found })) } else { Ok(()) };
-        }
+        let (expected, found) = (part.size(), part.length());
+        let count = match body.read(&mut buffer) {
+            Ok(0) if found == expected => return Ok(()),
+            Ok(0) => return Err(transport(body, Transport::Cut { expected, found })),
+            Ok(count) => count,
+            Err(error) if error.is_early_end() => {
+                return Err(transport(body, Transport::Cut { expected, found }));
+            }
+            Err(error) => return Err(error.into()),
+        };
         match part.append(&buffer[..count]) {
             Ok(()) => {}
             Err(StoreError::Content { source }) => return Err(RequestError::Content { url, source }.into()),

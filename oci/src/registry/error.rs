@@ -93,7 +93,7 @@ impl RegistryError {
             }
             RequestError::Busy { .. } => Some("wait, log in for a higher limit, or use a mirror"),
             RequestError::PlainHttp { .. } => Some("list the host as one for plain http if that is meant"),
-            RequestError::Transport { source: Transport::HostNotFound, .. } => {
+            RequestError::Transport { source: Transport::Lookup { .. }, .. } => {
                 Some("check the registry's name and the network; with everything in the store, build offline")
             }
             _ => None,
@@ -264,9 +264,12 @@ pub enum Transport {
         /// Bytes that came.
         found: u64,
     },
-    /// No such host.
-    #[error("host not found")]
-    HostNotFound,
+    /// The host's name has no address, or nobody can be asked for it.
+    #[error("look up the host's address: {reason}")]
+    Lookup {
+        /// Why.
+        reason: String,
+    },
     /// The certificate or the TLS protocol.
     #[error("TLS: {reason}")]
     Tls {
@@ -289,7 +292,7 @@ impl Transport {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Transport::Stalled { .. } | Transport::Cut { .. } | Transport::Http { .. } => true,
-            Transport::HostNotFound | Transport::Tls { .. } => false,
+            Transport::Lookup { .. } | Transport::Tls { .. } => false,
             Transport::Io(error) => error.kind() != io::ErrorKind::InvalidData,
         }
     }
@@ -297,7 +300,7 @@ impl Transport {
     /// Whether nobody answers there at all.
     pub(super) fn is_absent(&self) -> bool {
         match self {
-            Transport::HostNotFound => true,
+            Transport::Lookup { .. } => true,
             Transport::Stalled { phase, .. } => *phase == CONNECTING,
             Transport::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused,
             _ => false,
@@ -320,6 +323,12 @@ impl RequestError {
 
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, RequestError::Transport { source, .. } if source.is_absent())
+    }
+
+    /// Whether a body ended before its announced length.
+    pub(super) fn is_early_end(&self) -> bool {
+        let RequestError::Transport { source: Transport::Io(error), .. } = self else { return false };
+        error.kind() == io::ErrorKind::UnexpectedEof
     }
 }
 

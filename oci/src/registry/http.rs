@@ -196,10 +196,10 @@ fn transport(error: ureq::Error, timeouts: Timeouts) -> Transport {
             Transport::Stalled { phase: "sending", after: timeouts.idle }
         }
         ureq::Error::Timeout(_) => Transport::Stalled { phase: "reading", after: timeouts.idle },
-        ureq::Error::HostNotFound => Transport::HostNotFound,
+        ureq::Error::HostNotFound => Transport::Lookup { reason: "no address".to_owned() },
         ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>())
         {
-            None => tls_or_io(error),
+            None => named(error),
             Some(_) => transport(ureq::Error::from(error), timeouts),
         },
         ureq::Error::Tls(reason) => Transport::Tls { reason: reason.to_owned() },
@@ -215,10 +215,16 @@ fn transport(error: ureq::Error, timeouts: Timeouts) -> Transport {
     }
 }
 
-/// A certificate that is not believed comes as an error of the handshake's writes and reads.
-fn tls_or_io(error: io::Error) -> Transport {
-    let is_tls = error.kind() == io::ErrorKind::InvalidData;
-    if is_tls { Transport::Tls { reason: error.to_string() } } else { Transport::Io(error) }
+/// A certificate that is not believed comes as an error of the handshake's reads, a host that is not known as one
+/// that only its text tells from others.
+fn named(error: io::Error) -> Transport {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return Transport::Tls { reason: error.to_string() };
+    }
+    match error.to_string().strip_prefix("failed to lookup address information: ") {
+        Some(reason) => Transport::Lookup { reason: reason.to_owned() },
+        None => Transport::Io(error),
+    }
 }
 
 impl Reply {
