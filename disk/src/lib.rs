@@ -17,5 +17,6 @@ pub mod window;
 pub mod cpio;
 pub mod fat;
 pub mod gpt;
+pub mod iso9660;
 pub mod squashfs;
 pub mod uki;
