@@ -39,7 +39,9 @@ use crate::cmdline::{self, CmdlineError};
 use crate::config::{self, ConfigError, Hostname, Rule};
 use crate::dhcp::client::{Action, Event, Identity, Loss};
 use crate::dhcp::lease::Lease;
+use crate::ipv4::Cidr;
 use crate::netlink::link::Link;
+use crate::netlink::route::Route;
 use crate::netlink::socket::{self, Events, Netlink, News};
 use crate::plan::{self, Observed, Step};
 use crate::resolv::{self, Source};
@@ -362,14 +364,19 @@ impl Up {
             set_hostname(&name, wanted);
         }
 
-        let held = mac.filter(|_| rule.dhcp).and_then(|mac| self.stored_lease(&name, mac));
+        let stored = mac.and_then(|mac| self.stored_lease(&name, mac));
+        // A rule that has no DHCP any more takes back what an earlier one got.
+        let (held, stale) = if rule.dhcp { (stored, None) } else { (None, stored) };
         let mut has_address = |lease: &Lease| self.addresses(index).contains(&lease.address);
         let in_force = carrier && held.as_ref().is_some_and(&mut has_address);
         if let Some(interface) = self.interfaces.get_mut(&index).filter(|_| in_force) {
             interface.lease.clone_from(&held);
         }
-        if !rule.addresses.is_empty() || in_force {
-            self.configure(index, None);
+        if !rule.addresses.is_empty() || in_force || stale.is_some() {
+            self.configure(index, stale.as_ref());
+        }
+        if stale.is_some() {
+            self.forget_lease(&name);
         }
         if rule.dhcp {
             match mac {
@@ -423,9 +430,7 @@ impl Up {
     fn forget(&mut self, index: u32) {
         let Some(interface) = self.interfaces.remove(&index) else { return };
         say(&interface.link.name, "gone");
-        if let Err(e) = self.store.remove(&interface.link.name) {
-            say(&interface.link.name, Chain(&e));
-        }
+        self.forget_lease(&interface.link.name);
         self.write_resolv_conf();
     }
 
@@ -503,26 +508,42 @@ impl Up {
         }
         interface.lease = None;
         self.configure(index, Some(lease));
-        if let Err(e) = self.store.remove(&name) {
-            say(&name, Chain(&e));
-        }
+        self.forget_lease(&name);
         self.write_resolv_conf();
     }
 
-    fn addresses(&mut self, index: u32) -> Vec<crate::ipv4::Cidr> {
-        let all = self.netlink.addresses().unwrap_or_default();
+    fn forget_lease(&self, name: &str) {
+        if let Err(e) = self.store.remove(name) {
+            say(name, Chain(&e));
+        }
+    }
+
+    /// An interface's addresses; what cannot be listed is taken as not there, and then is not taken away.
+    fn addresses(&mut self, index: u32) -> Vec<Cidr> {
+        let all = self.netlink.addresses().unwrap_or_else(|e| {
+            say("netlink", Chain(&e));
+            Vec::new()
+        });
         all.into_iter().filter(|a| a.index == index).map(|a| a.address).collect()
+    }
+
+    /// The routes through an interface, likewise.
+    fn routes(&mut self, index: u32) -> Vec<Route> {
+        let all = self.netlink.routes().unwrap_or_else(|e| {
+            say("netlink", Chain(&e));
+            Vec::new()
+        });
+        all.into_iter().filter(|(i, _)| *i == index).map(|(_, route)| route).collect()
     }
 
     /// Makes an interface what its rule and its lease say; `previous` is the lease before.
     fn configure(&mut self, index: u32, previous: Option<&Lease>) {
-        let addresses = self.addresses(index);
-        let routes = self.netlink.routes().unwrap_or_default();
+        let (addresses, routes) = (self.addresses(index), self.routes(index));
         let Some(interface) = self.interfaces.get_mut(&index) else { return };
         let observed = Observed {
             mtu: interface.link.mtu,
             addresses,
-            routes: routes.into_iter().filter(|(i, _)| *i == index).map(|(_, route)| route).collect(),
+            routes,
             leased: previous.map(|lease| lease.address),
         };
         let rule = &self.rules[interface.rule];

@@ -1,7 +1,7 @@
 //! The command line, and the only printing.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -52,14 +52,19 @@ pub fn run(args: Vec<OsString>) -> u8 {
         Ok(Command::Version) => print(concat!("kit-sysctl ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Apply { dirs, proc, strict }) => apply_all(dirs, proc, strict),
         Err(usage) => {
-            eprintln!("error: {usage}\nhint: kit-sysctl --help");
+            say(format_args!("error: {usage}\nhint: kit-sysctl --help"));
             2
         }
     }
 }
 
+/// A log that is gone is no reason to leave settings unwritten.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 fn print(text: &str) -> u8 {
-    u8::from(std::io::stdout().write_all(text.as_bytes()).is_err())
+    u8::from(io::stdout().write_all(text.as_bytes()).is_err())
 }
 
 fn apply_all(dirs: Vec<PathBuf>, proc: PathBuf, strict: bool) -> u8 {
@@ -68,16 +73,16 @@ fn apply_all(dirs: Vec<PathBuf>, proc: PathBuf, strict: bool) -> u8 {
     match apply::apply(&Options { dirs, dirs_optional, proc }) {
         Ok(outcome) => {
             for warning in &outcome.warnings {
-                eprintln!("warning: {warning}");
+                say(format_args!("warning: {warning}"));
             }
-            eprintln!("kit-sysctl: {} set, {} not", outcome.written, outcome.warnings.len());
+            say(format_args!("kit-sysctl: {} set, {} not", outcome.written, outcome.warnings.len()));
             u8::from(strict && !outcome.warnings.is_empty())
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            say(format_args!("error: {error}"));
             let mut cause = std::error::Error::source(&error);
             while let Some(error) = cause {
-                eprintln!("caused by: {error}");
+                say(format_args!("caused by: {error}"));
                 cause = error.source();
             }
             1

@@ -167,6 +167,23 @@ impl Bed {
         Some(program)
     }
 
+    /// QEMU's own network (10.0.2.0/24 with a DHCP server) at this tap of the client's, if QEMU is installed. No machine
+    /// runs in it.
+    pub fn qemu_user_network(&self, tap: &str) -> Option<Program> {
+        let qemu = Path::new("/usr/bin/qemu-system-x86_64");
+        if !qemu.exists() {
+            return None;
+        }
+        let mut command = self.exec(&self.client);
+        command.arg(qemu).args(["-machine", "none", "-nodefaults", "-nographic"]);
+        command.args(["-netdev", "user,id=user"]);
+        command.args(["-netdev", &format!("tap,id=tap,ifname={tap},script=no,downscript=no")]);
+        for (id, peer) in [("one", "user"), ("two", "tap")] {
+            command.args(["-netdev", &format!("hubport,id={id},hubid=0,netdev={peer}")]);
+        }
+        Some(Program::start(command))
+    }
+
     /// Runs something on a thread that is in the server's namespace.
     pub fn in_server<T: Send + 'static>(
         &self,

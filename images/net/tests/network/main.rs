@@ -89,6 +89,42 @@ fn classless_routes_from_dnsmasq_replace_the_router() {
 }
 
 #[test]
+fn a_lease_from_the_network_inside_qemu_is_configured() {
+    let bed = bed!();
+    bed.ip("tuntap add dev eth5 mode tap");
+    let Some(_qemu) = bed.qemu_user_network("eth5") else {
+        println!("skipped: qemu-system-x86_64 is not installed");
+        return;
+    };
+    let mut up = bed.up(r#"{"interfaces": [{"name": "eth5"}]}"#, &["--once"]);
+    assert_eq!(up.wait(), Some(0), "{}", up.transcript());
+    bed.assert_shows("address show eth5", &["inet 10.0.2.15/24 brd 10.0.2.255"]);
+    bed.assert_shows("route", &["default via 10.0.2.2 dev eth5 proto dhcp"]);
+    assert_eq!(bed.resolv_conf(), "# written by kit-net\nnameserver 10.0.2.3\n");
+}
+
+#[test]
+fn a_lease_that_dnsmasq_refuses_after_a_move_is_replaced() {
+    let bed = bed!();
+    let range = |host: u8| format!("--dhcp-range=10.77.0.{host},10.77.0.{host},255.255.255.0,2m");
+    let Some(first) = bed.dnsmasq(&[&range(50)]) else {
+        println!("skipped: dnsmasq is not installed");
+        return;
+    };
+    let mut once = bed.up(DHCP, &["--once"]);
+    assert_eq!(once.wait(), Some(0), "{}", once.transcript());
+    drop(first);
+    std::fs::remove_file(bed.path("dnsmasq.leases")).unwrap();
+    bed.ip("address flush dev eth0");
+    let mut second = bed.dnsmasq(&[&range(80), "--dhcp-authoritative"]).unwrap();
+    let mut service = bed.up(DHCP, &[]);
+    service.expect("eth0: loses 10.77.0.50/24: 10.77.0.1 refuses it (");
+    service.expect("eth0: has 10.77.0.80/24 from 10.77.0.1");
+    second.expect("DHCPNAK(srv0) 10.77.0.50");
+    assert_eq!(service.terminate(), Some(0));
+}
+
+#[test]
 fn the_service_takes_over_the_lease_of_the_form_at_boot() {
     let bed = bed!();
     let server = Server::start(&bed, |_| Answer::lease("10.77.0.60", 600));
@@ -124,11 +160,14 @@ fn a_lease_is_confirmed_when_the_address_is_gone() {
 #[test]
 fn a_lease_is_renewed_at_t1_with_its_server_by_unicast() {
     let bed = bed!();
-    let server = Server::start(&bed, |_| Answer::lease("10.77.0.62", 4));
+    let server = Server::start(&bed, |_| Answer::lease("10.77.0.62", 6));
     let mut service = bed.up(DHCP, &[]);
     service.expect("eth0: has 10.77.0.62/24 from 10.77.0.1 for ");
-    service.expect("eth0: keeps 10.77.0.62/24 from 10.77.0.1 for ");
-    service.expect("eth0: keeps 10.77.0.62/24 from 10.77.0.1 for ");
+    // Three times three seconds: the first lease would be over by then, for us and for the kernel.
+    for _ in 0..3 {
+        service.expect("eth0: keeps 10.77.0.62/24 from 10.77.0.1 for ");
+    }
+    bed.assert_shows("address show eth0", &["inet 10.77.0.62/24"]);
     let seen = server.seen();
     assert_eq!(server.kinds()[..4], [1, 3, 3, 3]);
     for (renewal, from) in &seen[2..] {
@@ -147,7 +186,7 @@ fn a_refused_renewal_gives_the_address_up_and_gets_another() {
             refused = true;
             return Answer::nak("moved away");
         }
-        Answer::lease(if refused { "10.77.0.71" } else { "10.77.0.70" }, if refused { 600 } else { 4 })
+        Answer::lease(if refused { "10.77.0.71" } else { "10.77.0.70" }, if refused { 600 } else { 8 })
     });
     let mut service = bed.up(DHCP, &[]);
     service.expect("eth0: has 10.77.0.70/24");
@@ -163,7 +202,7 @@ fn a_refused_renewal_gives_the_address_up_and_gets_another() {
 fn a_lease_that_nobody_extends_ends() {
     let bed = bed!();
     let server = Server::start(&bed, |message| match message.ciaddr.is_unspecified() {
-        true => Answer::lease("10.77.0.72", 3),
+        true => Answer::lease("10.77.0.72", 6),
         false => Answer::Silence,
     });
     let mut service = bed.up(DHCP, &[]);
@@ -295,8 +334,21 @@ fn what_is_written_down_is_configured() {
         bed.resolv_conf(),
         "# written by kit-net\nsearch example.test\nnameserver 9.9.9.9\nnameserver 2620:fe::fe\n"
     );
-    // The address is reached from the other side.
-    bed.ip_server("route get 10.77.0.5");
+}
+
+#[test]
+fn a_rule_without_dhcp_takes_back_what_dhcp_gave() {
+    let bed = bed!();
+    let _server = Server::start(&bed, |_| Answer::lease("10.77.0.78", 600));
+    let mut once = bed.up(DHCP, &["--once"]);
+    assert_eq!(once.wait(), Some(0), "{}", once.transcript());
+    let mut once =
+        bed.up(r#"{"interfaces": [{"name": "eth0", "addresses": ["10.77.0.5/24"]}]}"#, &["--once"]);
+    assert_eq!((once.wait(), once.transcript().as_str()), (Some(0), ""));
+    let (addresses, routes) = (bed.show("address show eth0"), bed.show("route"));
+    assert!(addresses.contains("10.77.0.5/24") && !addresses.contains("10.77.0.78"), "{addresses}");
+    assert!(!routes.contains("default"), "{routes}");
+    assert!(!bed.path("state/eth0.lease").exists());
 }
 
 #[test]
