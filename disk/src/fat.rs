@@ -150,8 +150,8 @@ pub enum LayoutError {
         /// The label.
         label: String,
     },
-    /// The size is no whole number of sectors.
-    #[error("FAT volume of {size} bytes: not a multiple of {SECTOR}")]
+    /// The size is no whole number of sectors, or over 2 TiB.
+    #[error("FAT volume of {size} bytes: not a multiple of {SECTOR}, or not under 2 TiB")]
     Size {
         /// The size in bytes.
         size: u64,

@@ -231,6 +231,9 @@ impl Table {
     /// # Errors
     /// See [`TableError`].
     pub fn pack(disk_id: Guid, wanted: Vec<Wanted>) -> Result<Self, TableError> {
+        if wanted.len() > ENTRIES {
+            return Err(TableError::TooMany { count: wanted.len() });
+        }
         let mut next = ALIGNMENT;
         let mut partitions = Vec::with_capacity(wanted.len());
         for Wanted { kind, id, name, attributes, size } in wanted {
@@ -253,7 +256,7 @@ impl Table {
 
     /// The disk's size in bytes.
     pub fn disk_size(&self) -> u64 {
-        self.disk_sectors * SECTOR
+        self.disk_sectors.saturating_mul(SECTOR)
     }
 
     /// The partitions, in the order of their entries.

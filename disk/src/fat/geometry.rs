@@ -58,9 +58,10 @@ impl Geometry {
 pub(super) fn choose(demand: &impl Demand, options: &Options) -> Result<Geometry, LayoutError> {
     let (size, grow) = match options.size {
         Size::Exactly(size) => (size, false),
-        Size::AtLeast(size) => (size.next_multiple_of(SECTOR), true),
+        Size::AtLeast(size) => (size.checked_next_multiple_of(SECTOR).unwrap_or(size), true),
     };
-    if !size.is_multiple_of(SECTOR) {
+    // BPB_TotSec32 has 32 bits.
+    if !size.is_multiple_of(SECTOR) || size / SECTOR > u64::from(u32::MAX) {
         return Err(LayoutError::Size { size });
     }
     if options.alignment > 1 << 20 || !options.alignment.is_power_of_two() {
@@ -103,7 +104,7 @@ impl Candidate {
     fn is_customary(&self, clusters: u64) -> bool {
         let bytes = clusters * u64::from(self.sectors_per_cluster) * SECTOR;
         match self.kind {
-            Kind::Fat12 => bytes <= 16 << 20,
+            Kind::Fat12 => bytes <= 4 << 20,
             Kind::Fat16 => bytes <= 512 << 20,
             Kind::Fat32 => true,
         }
@@ -150,20 +151,19 @@ impl Candidate {
             Kind::Fat16 => 16,
             Kind::Fat32 => 32,
         };
-        let fat = u32::try_from(((clusters + 2) * bits).div_ceil(8 * SECTOR)).ok()?;
+        let fat = ((clusters + 2) * bits).div_ceil(8 * SECTOR);
         let root_entries = match self.kind {
             Kind::Fat32 => 0,
-            _ => u32::from(u16::try_from(demand.root_entries().next_multiple_of(16).max(512)).ok()?),
+            _ => u16::try_from(demand.root_entries().next_multiple_of(16).max(512)).ok()?.into(),
         };
-        let reserved = if self.kind == Kind::Fat32 { 32 } else { 1 };
-        let unaligned = reserved + 2 * fat + root_entries / 16;
-        let align = (self.alignment / SECTOR).max(u64::from(self.sectors_per_cluster)) as u32;
-        let reserved = reserved + unaligned.next_multiple_of(align) - unaligned;
-        let data = clusters.checked_mul(u64::from(self.sectors_per_cluster))?;
-        let start = u64::from(reserved + 2 * fat + root_entries / 16);
-        let total = u32::try_from(start.checked_add(data)?).ok()?;
+        let least = if self.kind == Kind::Fat32 { 32 } else { 1 };
+        let others = 2 * fat + u64::from(root_entries) / 16;
+        let align = (self.alignment / SECTOR).max(self.sectors_per_cluster.into());
+        let start = (least + others).next_multiple_of(align);
+        let total = start.checked_add(clusters.checked_mul(self.sectors_per_cluster.into())?)?;
         // BPB_RsvdSecCnt has 16 bits.
-        u16::try_from(reserved).ok()?;
+        let reserved = u16::try_from(start - others).ok()?.into();
+        let (fat, total) = (u32::try_from(fat).ok()?, u32::try_from(total).ok()?);
         let (kind, sectors_per_cluster) = (self.kind, self.sectors_per_cluster);
         let clusters = u32::try_from(clusters).ok()?;
         Some(Geometry { kind, sectors_per_cluster, reserved, fat, root_entries, clusters, total })

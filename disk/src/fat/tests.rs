@@ -203,7 +203,7 @@ fn the_smallest_volume_has_no_free_cluster() {
 fn the_kind_follows_the_size() {
     for (mib, kind, cluster) in [
         (1, Kind::Fat12, 512),
-        (8, Kind::Fat12, 4096),
+        (8, Kind::Fat16, 512),
         (17, Kind::Fat16, 512),
         (64, Kind::Fat16, 1024),
         (600, Kind::Fat32, 4096),
@@ -320,6 +320,16 @@ proptest! {
             }
         }
         check(&entries, &Options { kind, alignment: 1 << alignment, ..Options::default() });
+    }
+
+    #[test]
+    fn any_wish_is_laid_out_or_refused_but_never_panics(
+        size in any::<u64>(), bits in 0u32..64, len in 0u64..=1 << 32, grow in any::<bool>(),
+        kind in prop::option::of(prop::sample::select(vec![Kind::Fat12, Kind::Fat16, Kind::Fat32])),
+    ) {
+        let size = size >> bits;
+        let size = if grow { Size::AtLeast(size) } else { Size::Exactly(size & !511) };
+        let _ = Layout::new(&[Entry::file("A", len)], &Options { kind, size, ..Options::default() });
     }
 
     #[test]

@@ -339,6 +339,16 @@ fn directories_of_many_blocks_keep_their_order() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
+    fn any_descriptor_is_read_without_a_panic(
+        mut block in prop::collection::vec(any::<u8>(), 2048), kind in 0u8..3, count in 0usize..40
+    ) {
+        block[..7].copy_from_slice(b"\0CD001\x01");
+        block[0] = kind;
+        let device = [vec![0; 32_768], block.repeat(count)].concat();
+        let _ = read_volume(&mut Cursor::new(device));
+    }
+
+    #[test]
     fn any_tree_is_found_again(
         files in prop::collection::vec(("[a-cA-Cé~.]{1,40}(/[a-c]{1,2}){0,3}", 0u64..5000, 0u16..0o7777), 0..30),
     ) {
@@ -482,6 +492,39 @@ fn xorriso_sees_both_boot_images_the_hybrid_mbr_and_the_gpt() {
     if let Some((_dir, text)) = run("sgdisk", &image, verify) {
         assert!(text.contains("No problems found"), "{text}");
     }
+}
+
+#[test]
+fn an_image_for_uefi_alone_has_its_boot_image_as_the_default_entry() {
+    let entries = vec![Entry::new("efi.img", Content::File(4096))];
+    let (_, image) = build(&entries, Options { uefi: Some(0), ..options() });
+    assert!(image[..32_768].iter().all(|b| *b == 0), "a CD needs no system area");
+    let args =
+        |file: &str, _: &str| ["-indev", file, "-report_el_torito", "plain"].map(str::to_owned).to_vec();
+    let Some((_dir, text)) = run("xorriso", &image, args) else { return };
+    let squeezed: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(squeezed.contains("El Torito boot img : 1 UEFI y none 0x0000 0x00 8 23"), "{text}");
+}
+
+#[test]
+fn an_image_for_bios_alone_has_one_active_partition_and_no_gpt() {
+    let Some((isolinux, code)) = isolinux() else { return };
+    let first = isolinux.len();
+    let entries = vec![Entry::new("isolinux.bin", Content::Bytes(isolinux))];
+    let hybrid =
+        Hybrid { code: Some(code.clone()), signature: 5, disk_id: Guid::NIL, esp_id: Guid::from_u128(1) };
+    let (layout, image) = build(&entries, Options { bios: Some(0), hybrid: Some(hybrid), ..options() });
+    assert_eq!(image[..432], *code);
+    let sector = layout.offset(0).unwrap() / 512;
+    assert_eq!(image[432..440], sector.to_le_bytes());
+    assert_eq!(image[446..462], [0x80, 0, 1, 0, 0x17, 32, 32, 0, 0, 0, 0, 0, 0, 8, 0, 0]);
+    assert!(image[462..510].iter().chain(&image[512..32_768]).all(|b| *b == 0));
+    // The boot-info table: PVD, own block, length, checksum.
+    let at = layout.offset(0).unwrap() as usize;
+    let words: Vec<u32> =
+        image[at..at + first].chunks(4).map(|w| u32::from_le_bytes(w.try_into().unwrap())).collect();
+    let sum = words[16..].iter().fold(0u32, |sum, word| sum.wrapping_add(*word));
+    assert_eq!(words[2..6], [16, (at / 2048) as u32, first as u32, sum]);
 }
 
 #[test]
