@@ -9,11 +9,10 @@ use crate::deadline::Deadline;
 use crate::exit::Exit;
 use crate::feed::Feed;
 use crate::home::{Finding, Home, HomeError, socket};
+use crate::pause::{ANSWER_WITHIN, paused, wait_console};
 use crate::process::{Identity, Process};
 use crate::qmp::{Client, QmpError};
-use crate::running::{
-    ANSWER_WITHIN, KILL_WITHIN, Parts, QUIT_WITHIN, Running, StopError, open_log, wait_console,
-};
+use crate::running::{KILL_WITHIN, Parts, QUIT_WITHIN, Running, StopError, open_log};
 use crate::transcript::KEPT;
 use crate::watch::{tail, trim};
 use kit_spec::machine::Name;
@@ -86,19 +85,13 @@ impl Home {
         let mut log = open_log(&place.file("console.log")).map_err(wire("open the console's log", name))?;
         let feed = Feed::new(name.clone());
 
-        let runs = client.execute("query-status", ANSWER_WITHIN).map_err(broken)?["running"] == true;
-        if runs {
-            client.execute("stop", ANSWER_WITHIN).map_err(broken)?;
-        }
-        let joined = connect("console.sock").and_then(|console| {
-            wait_console(&mut client, true).map_err(broken)?;
+        let joined = paused(&mut client, |client| {
+            let console = connect("console.sock")?;
+            wait_console(client, true).map_err(broken)?;
             recall(&feed, &mut log).map_err(wire("read the console's log", name))?;
-            Ok(console)
+            Ok::<_, AttachError>(Line::new(name.clone(), console))
         });
-        if runs {
-            client.execute("cont", ANSWER_WITHIN).map_err(broken)?;
-        }
-        let line = Line::new(name.clone(), joined?);
+        let line = joined.map_err(broken)??;
         let (name, child, lifeline) = (name.clone(), None, None);
         let parts = Parts { name: name.clone(), place, process, child, feed, line, client, log, lifeline };
         Running::new(parts).map_err(wire("watch the monitor", &name))
@@ -112,15 +105,13 @@ impl Home {
         let absent = || AttachError::Absent { name: name.clone() };
         let (dir, identity) = self.look_up(name)?.ok_or_else(absent)?;
         let process = process(name, identity)?;
-        let reason = stop_by_socket(&dir, &process, grace);
-        if !process.wait(Deadline::after(Duration::ZERO)).map_err(wire("wait for the monitor", name))? {
-            kill(name, &process)?;
-            return Ok(Exit::Signal(libc::SIGKILL));
-        }
+        let exit = match stop_by_socket(&dir, &process, grace) {
+            Some(exit) => exit,
+            None => kill(name, &process)?,
+        };
         // Unless somebody is in charge, nobody else will remove what it leaves.
-        drop(dir);
         self.look_up(name)?;
-        Ok(Exit::of(None, reason.as_deref(), String::new()))
+        Ok(exit)
     }
 }
 
@@ -132,26 +123,35 @@ fn recall(feed: &Feed, log: &mut File) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks a monitor to stop, politely and then firmly; the reason it gave, if it went.
-fn stop_by_socket(dir: &File, process: &Process, grace: Duration) -> Option<String> {
-    let stream = UnixStream::connect(socket(dir, "control.sock")).ok()?;
-    let mut client = Client::greet(stream, ANSWER_WITHIN).ok()?;
-    for (command, within) in [("system_powerdown", grace), ("quit", QUIT_WITHIN)] {
-        // A monitor that does not listen is dealt with by the next means.
-        if client.execute(command, ANSWER_WITHIN).is_ok()
-            && process.wait(Deadline::after(within)).unwrap_or(false)
-        {
-            return client.shutdown_reason();
+/// Asks a monitor to stop, politely and then firmly; nothing if it does not.
+fn stop_by_socket(dir: &File, process: &Process, grace: Duration) -> Option<Exit> {
+    let gone = |within| process.wait(Deadline::after(within)).unwrap_or(false);
+    let stop = || {
+        let stream = UnixStream::connect(socket(dir, "control.sock"))
+            .map_err(|source| QmpError::Io { command: "connect".into(), source })?;
+        // Somebody else may be stopping it, and has the socket meanwhile.
+        let mut client = Client::greet(stream, grace.saturating_add(ANSWER_WITHIN))?;
+        for (command, within) in [("system_powerdown", grace), ("quit", QUIT_WITHIN)] {
+            client.execute(command, ANSWER_WITHIN)?;
+            if gone(within) {
+                return Ok(Some(Exit::of(None, client.shutdown_reason().as_deref(), String::new())));
+            }
         }
+        Ok(None)
+    };
+    match stop() {
+        Ok(exit) => exit,
+        // It is on its way out.
+        Err(QmpError::Closed { .. }) => gone(KILL_WITHIN).then_some(Exit::Unknown),
+        Err(_) => None,
     }
-    None
 }
 
-fn kill(name: &Name, process: &Process) -> Result<(), StopError> {
+fn kill(name: &Name, process: &Process) -> Result<Exit, StopError> {
     let (name, pid, within) = (name.clone(), process.identity().pid, KILL_WITHIN);
     let ended = process.kill().and_then(|()| process.wait(Deadline::after(within)));
     match ended {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(Exit::Signal(libc::SIGKILL)),
         Ok(false) => Err(StopError::Lives { name, pid, within }),
         Err(source) => Err(StopError::Kill { name, pid, source }),
     }

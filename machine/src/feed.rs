@@ -8,8 +8,10 @@ use crate::exit::Exit;
 use crate::transcript::{Transcript, plain};
 use kit_spec::machine::Name;
 use rustix::event::{EventfdFlags, eventfd};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -133,6 +135,14 @@ impl Feed {
         self.lock().transcript.kept().to_vec()
     }
 
+    /// Makes a log what was received: the bytes that are kept at their positions, before them a hole.
+    pub(crate) fn write_to(&self, log: &File) -> io::Result<()> {
+        let state = self.lock();
+        let (position, bytes) = state.transcript.since(0);
+        log.set_len(0)?;
+        log.write_all_at(bytes, position)
+    }
+
     pub(crate) fn end(&self) -> u64 {
         self.lock().transcript.end()
     }
@@ -170,45 +180,39 @@ impl Feed {
         let overlap = marker_bytes.len().saturating_sub(1) as u64;
         let floor = position;
         let mut position = position;
-        self.wait(
-            within,
-            || format!("`{marker}`"),
-            |transcript| {
-                let (start, bytes) = transcript.since(position);
-                let Some(at) = find(bytes, marker_bytes) else {
-                    position = transcript.end().saturating_sub(overlap).max(start).max(floor);
-                    return None;
-                };
-                let end = start + (at + marker_bytes.len()) as u64;
-                Some((line_around(transcript, start + at as u64), end))
-            },
-        )
+        let what = format!("`{marker}`");
+        self.wait(Deadline::after(within), within, &what, |transcript| {
+            let (start, bytes) = transcript.since(position);
+            let Some(at) = find(bytes, marker_bytes) else {
+                position = transcript.end().saturating_sub(overlap).max(start).max(floor);
+                return None;
+            };
+            let end = start + (at + marker_bytes.len()) as u64;
+            Some((line_around(transcript, start + at as u64), end))
+        })
     }
 
-    /// Waits for a whole line after `position` that is `wanted`.
+    /// Waits for a whole line after `position` that is `wanted`. That is asked while nothing is locked.
     pub(crate) fn wait_for_line(
         &self,
-        position: u64,
+        mut position: u64,
         what: &str,
         mut wanted: impl FnMut(&str) -> bool,
         within: Duration,
     ) -> Result<Match, WaitError> {
-        let mut position = position;
-        self.wait(
-            within,
-            || what.to_owned(),
-            |transcript| {
-                loop {
-                    let (start, bytes) = transcript.since(position);
-                    let length = bytes.iter().position(|byte| *byte == b'\n')? + 1;
-                    position = start + length as u64;
-                    let line = plain(&bytes[..length - 1]);
-                    if wanted(&line) {
-                        return Some((line, position));
-                    }
-                }
-            },
-        )
+        let deadline = Deadline::after(within);
+        loop {
+            let next = |transcript: &Transcript| {
+                let (start, bytes) = transcript.since(position);
+                let length = bytes.iter().position(|byte| *byte == b'\n')?;
+                Some((plain(&bytes[..length]), start + length as u64 + 1))
+            };
+            let found = self.wait(deadline, within, what, next)?;
+            if wanted(&found.line) {
+                return Ok(found);
+            }
+            position = found.end;
+        }
     }
 
     /// Waits for the end.
@@ -231,11 +235,11 @@ impl Feed {
     /// Waits until `search` finds something.
     fn wait(
         &self,
+        deadline: Deadline,
         within: Duration,
-        what: impl Fn() -> String,
+        what: &str,
         mut search: impl FnMut(&Transcript) -> Option<(String, u64)>,
     ) -> Result<Match, WaitError> {
-        let deadline = Deadline::after(within);
         let mut state = self.lock();
         loop {
             if let Some((line, end)) = search(&state.transcript) {
@@ -245,13 +249,13 @@ impl Feed {
             if state.closed {
                 let tail = state.transcript.tail();
                 return Err(match state.exit.clone() {
-                    Some(exit) => WaitError::Ended { what: what(), name, exit, tail },
+                    Some(exit) => WaitError::Ended { what: what.into(), name, exit, tail },
                     None => WaitError::Detached { name },
                 });
             }
             let Some(left) = deadline.remaining() else {
                 let tail = state.transcript.tail();
-                return Err(WaitError::Deadline { what: what(), name, within, tail });
+                return Err(WaitError::Deadline { what: what.into(), name, within, tail });
             };
             state = self.wait_changed(state, left);
         }

@@ -273,7 +273,11 @@ impl OwnerLock {
     fn holder(place: &Path) -> Result<Option<u32>, HomeError> {
         let path = place.join("owner");
         let Ok(file) = File::open(&path) else { return Ok(None) };
-        Ok(if try_lock(&file, &path)? { None } else { owner(&path) })
+        if !try_lock(&file, &path)? {
+            return Ok(owner(&path));
+        }
+        drop(OwnerLock(file));
+        Ok(None)
     }
 }
 

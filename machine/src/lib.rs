@@ -29,6 +29,7 @@ mod exit;
 mod feed;
 mod home;
 mod launch;
+mod pause;
 mod process;
 pub mod qemu;
 pub mod qmp;

@@ -1,10 +1,10 @@
 //! A machine that runs: wait, type, stop, let go.
 
 use crate::console::{Console, Line, SendError};
-use crate::deadline::Deadline;
 use crate::exit::Exit;
 use crate::feed::{Feed, Match, WaitError};
 use crate::home::Place;
+use crate::pause::ANSWER_WITHIN;
 use crate::process::Process;
 use crate::qmp::{Client, QmpError};
 use crate::watch::{Monitor, Release, Watch};
@@ -19,14 +19,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How long a monitor may take to answer.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
 /// How long a monitor that was told to quit may take to do so.
 pub(crate) const QUIT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the kernel may take to end a process that was killed.
 pub(crate) const KILL_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long letting go may take: a few answers of the monitor.
+const LET_GO_WITHIN: Duration = Duration::from_secs(30);
 
 /// A machine that runs, in the charge of this process.
 ///
@@ -278,16 +278,11 @@ impl Running {
         monitor.as_mut().ok_or_else(closed)?.execute(command, ANSWER_WITHIN).map(|_| ())
     }
 
-    /// Gives up the console and the monitor, so that another process can have them.
+    /// Has the watching thread give up the console and the monitor.
     fn let_go(&mut self) {
-        self.line.hang_up();
-        let client = self.monitor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut client) = client {
-            // So that who attaches next finds nobody there. If it fails the machine is ending.
-            let _ = wait_console(&mut client, false);
-        }
         self.release.wish();
-        self.feed.close(None);
+        // Detached, or ended: either will do.
+        let _ = self.feed.wait_exit(LET_GO_WITHIN);
     }
 }
 
@@ -304,23 +299,6 @@ impl Drop for Running {
         if let Some(place) = self.place.take() {
             // What stays is removed by the next who looks.
             let _ = place.remove();
-        }
-    }
-}
-
-/// Waits until the monitor sees somebody at the console, or nobody.
-pub(crate) fn wait_console(client: &mut Client, connected: bool) -> Result<(), QmpError> {
-    let deadline = Deadline::after(ANSWER_WITHIN);
-    loop {
-        // Each answer takes one turn of the monitor's main loop, in which it also looks at the console's socket.
-        let devices = client.execute("query-chardev", ANSWER_WITHIN)?;
-        let console = devices.as_array().into_iter().flatten().find(|device| device["label"] == "console");
-        let address = console.and_then(|device| device["filename"].as_str()).unwrap_or_default();
-        if address.starts_with("disconnected:") != connected {
-            return Ok(());
-        }
-        if deadline.remaining().is_none() {
-            return Err(QmpError::Deadline { command: "query-chardev".into(), within: ANSWER_WITHIN });
         }
     }
 }

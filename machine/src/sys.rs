@@ -21,7 +21,8 @@ const F_SETSIG: libc::c_int = 10;
 pub(crate) fn own_session_on_a_lifeline(command: &mut Command, inherit: Vec<OwnedFd>, lifeline: OwnedFd) {
     let prepare = move || {
         rustix::process::setsid()?;
-        close_on_exec_from(3)?;
+        // What others forgot to mark: a detached machine must not hold their pipes open. Linux before 5.11 cannot.
+        let _ = close_on_exec_from(3);
         for fd in inherit.iter().chain([&lifeline]) {
             fcntl_setfd(fd, FdFlags::empty())?;
         }

@@ -7,8 +7,9 @@ use crate::console::Line;
 use crate::deadline::{Deadline, poll};
 use crate::exit::Exit;
 use crate::feed::Feed;
+use crate::pause::{ANSWER_WITHIN, paused, wait_console};
 use crate::process::Process;
-use crate::qmp::Client;
+use crate::qmp::{Client, QmpError};
 use crate::transcript::{KEPT, plain};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -86,7 +87,7 @@ impl Watch {
 
     /// The process has ended: takes the rest of what it said, and tells everyone.
     fn finish(&mut self) {
-        while self.line.receive(&self.feed) && self.line.has_more() {}
+        self.drain();
         let status = self.child.as_mut().and_then(|child| child.wait().ok());
         let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = monitor.take().and_then(|mut client| client.shutdown_reason());
@@ -94,12 +95,37 @@ impl Watch {
         self.feed.close(Some(exit));
     }
 
-    fn let_go(self) {
-        let Watch { child, line, feed, log, monitor, .. } = self;
-        drop((line, feed, log, monitor));
-        if let Some(mut child) = child {
+    /// Gives up the console and the monitor, so that another process can have them, and tells everyone.
+    fn let_go(mut self) {
+        let client = self.monitor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut client) = client {
+            // If it fails the machine is ending, or its log keeps some bytes twice.
+            let _ = paused(&mut client, |client| self.leave(client));
+        }
+        self.line.hang_up();
+        self.feed.close(None);
+        if let Some(child) = &mut self.child {
             let _ = child.wait();
         }
+    }
+
+    /// Leaves the console of a guest that stands still, with all that it has printed received and written down.
+    fn leave(&self, client: &mut Client) -> Result<(), QmpError> {
+        for _ in 0..2 {
+            // What the monitor could not send yet, it sends as soon as there is room.
+            self.drain();
+            client.execute("query-status", ANSWER_WITHIN)?;
+        }
+        self.drain();
+        self.line.hang_up();
+        wait_console(client, false)?;
+        let _ = self.feed.write_to(&self.log);
+        Ok(())
+    }
+
+    /// Takes all that has come by now.
+    fn drain(&self) {
+        while self.line.has_more() && self.line.receive(&self.feed) {}
     }
 }
 
@@ -129,4 +155,32 @@ pub(crate) fn tail(file: &mut File, max: u64) -> io::Result<(u64, Vec<u8>)> {
 pub(crate) fn last_words(path: &Path) -> String {
     let tail = File::open(path).and_then(|mut file| tail(&mut file, WORDS_MAX));
     plain(&tail.map(|(_, bytes)| bytes).unwrap_or_default()).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    #[test]
+    fn a_log_that_grows_keeps_its_end_and_its_positions() {
+        let file = tempfile::tempfile().unwrap();
+        let megabyte = vec![b'x'; 1 << 20];
+        let mut trimmed = 0;
+        for at in 0..64 {
+            file.write_all_at(&megabyte, at << 20).unwrap();
+            trimmed = trim(&file, trimmed, (at + 1) << 20);
+        }
+        assert_eq!(file.metadata().unwrap().len(), 64 << 20);
+        assert_eq!(trimmed, 48 << 20);
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, trimmed).unwrap();
+        assert_eq!(byte, *b"x");
+        if file.metadata().unwrap().blocks() * 512 >= 64 << 20 {
+            println!("skipped: the file system of temporary files has no holes");
+            return;
+        }
+        file.read_exact_at(&mut byte, trimmed - 1).unwrap();
+        assert_eq!(byte, [0]);
+    }
 }

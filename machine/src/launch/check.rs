@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::net::{SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The same machine, whatever directory is the current one later.
@@ -28,11 +29,15 @@ pub(super) fn files(machine: &Machine) -> Result<(), LaunchError> {
     let written = machine.disks.iter().filter(|disk| !disk.readonly).map(|disk| disk.path.as_path());
     let written: Vec<&Path> = written.collect();
     for (what, path) in files_of(&mut machine.clone()) {
-        let opened = File::options().read(true).write(written.contains(&path.as_path())).open(&*path);
-        let kind = opened.and_then(|file| Ok(file.metadata()?.is_dir()));
+        let mut options = File::options();
+        options.read(true).write(written.contains(&path.as_path()));
+        // A pipe is not waited for.
+        let opened = options.custom_flags(libc::O_NONBLOCK).open(&*path);
+        let kind = opened.and_then(|file| Ok(file.metadata()?.file_type()));
         let usable = match kind {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(kind) if kind.is_file() || kind.is_block_device() => Ok(()),
+            Ok(kind) if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file nor a block device")),
             Err(error) => Err(error),
         };
         usable.map_err(|source| LaunchError::File { what, path: path.clone(), source })?;

@@ -100,7 +100,8 @@ impl Args {
 
     fn wires(&mut self, wiring: &Wiring) {
         let socket = |id: &str, fd: RawFd| format!("socket,id={id},fd={fd},server=on,wait=off");
-        let console = format!("{},logfile=", socket("console", wiring.console));
+        // Appending, so that who holds the log too may rewrite it.
+        let console = format!("{},logappend=on,logfile=", socket("console", wiring.console));
         self.pair_with_path("-chardev", &console, &wiring.log, "");
         self.pair("-serial", "chardev:console");
         for (id, fd) in [("monitor", wiring.monitor), ("control", wiring.control)] {

@@ -39,7 +39,7 @@ const BOARD: &str = "\
 -smp 2
 -m 512M
 -display none
--chardev socket,id=console,fd=10,server=on,wait=off,logfile=/run/m/console.log
+-chardev socket,id=console,fd=10,server=on,wait=off,logappend=on,logfile=/run/m/console.log
 -serial chardev:console
 -chardev socket,id=monitor,fd=11,server=on,wait=off
 -mon chardev=monitor,mode=control
