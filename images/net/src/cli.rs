@@ -81,7 +81,7 @@ pub fn run(args: Vec<OsString>) -> u8 {
             Err(e) => complain(&e),
         },
         Err(usage) => {
-            let _ = writeln!(io::stderr(), "error: {usage}\nhint: kit-net --help");
+            say(&format!("error: {usage}\nhint: kit-net --help\n"));
             2
         }
     }
@@ -91,15 +91,20 @@ fn print(text: &str) -> u8 {
     u8::from(io::stdout().write_all(text.as_bytes()).is_err())
 }
 
+/// In one write; a stderr that is gone changes nothing.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// An error and its causes, a line each.
 fn complain(error: &dyn std::error::Error) -> u8 {
-    let mut stderr = io::stderr();
-    let _ = writeln!(stderr, "error: {error}");
+    let mut text = format!("error: {error}\n");
     let mut cause = error.source();
     while let Some(error) = cause {
-        let _ = writeln!(stderr, "caused by: {error}");
+        text.push_str(&format!("caused by: {error}\n"));
         cause = error.source();
     }
+    say(&text);
     1
 }
 

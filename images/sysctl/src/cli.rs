@@ -58,9 +58,9 @@ pub fn run(args: Vec<OsString>) -> u8 {
     }
 }
 
-/// A log that is gone is no reason to leave settings unwritten.
+/// One line in one write; a log that is gone is no reason to leave settings unwritten.
 fn say(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn print(text: &str) -> u8 {

@@ -6,9 +6,11 @@ use std::io::{self, Write as _};
 use crate::clock::Time;
 use crate::dhcp::lease::Lease;
 
-/// Tells the log of something; a log that is gone is no reason to stop.
+/// Tells the log of something, in one write, so that lines of several programs do not mix; a log that is gone is no
+/// reason to stop.
 pub(super) fn say(about: &str, what: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "kit-net: {about}: {what}");
+    let line = format!("kit-net: {about}: {what}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// An error and its causes in one line.
