@@ -30,4 +30,6 @@ pub mod registry;
 
 pub mod pull;
 
+pub mod push;
+
 pub mod layer;

@@ -36,8 +36,8 @@ pub enum RegistryError {
         #[source]
         source: UrlError,
     },
-    /// What came could not be stored here.
-    #[error("keep blob {digest}")]
+    /// The store here could not keep or give the blob.
+    #[error("use the store for blob {digest}")]
     Store {
         /// The blob.
         digest: Digest,
@@ -80,7 +80,11 @@ impl RegistryError {
 
     /// What the user can do about it, where there is something.
     pub fn hint(&self) -> Option<&'static str> {
-        let RegistryError::Request { source, .. } = self else { return None };
+        let source = match self {
+            RegistryError::Request { source, .. } => source,
+            RegistryError::Store { source, .. } => return source.hint(),
+            _ => return None,
+        };
         match &**source {
             RequestError::Unauthorized { known: false, .. } => {
                 Some("log in to the registry, as with docker login")

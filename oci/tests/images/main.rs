@@ -4,4 +4,7 @@
 mod choosing;
 mod faults;
 mod login;
+mod peers;
+mod processes;
+mod pushing;
 mod support;

@@ -1,9 +1,11 @@
 //! What the tests share: a registry that does as it is told, and small images.
 
 mod content;
+mod peers;
 mod server;
 
 pub use content::{Content, descriptor, hex};
+pub use peers::{DockerRegistry, installed, run, umoci_image};
 pub use server::{Answer, Seen, Server};
 
 use std::time::Duration;
