@@ -29,10 +29,18 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// Whether a host of this name has not been named yet.
+/// Whether this is what a host is called that nobody has named.
 #[must_use]
-pub fn is_unset(hostname: &str) -> bool {
+pub fn is_placeholder(hostname: &str) -> bool {
     matches!(hostname, "" | "(none)" | "localhost" | "localhost.localdomain")
+}
+
+/// Whether this is a placeholder or what a node calls itself when its image does not name it: `kit`, or `kit-` and a
+/// hardware address.
+#[must_use]
+pub fn is_default(hostname: &str) -> bool {
+    let of_hardware = |rest: &str| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_hexdigit());
+    is_placeholder(hostname) || hostname == "kit" || hostname.strip_prefix("kit-").is_some_and(of_hardware)
 }
 
 #[cfg(test)]
@@ -58,6 +66,17 @@ mod tests {
         }
         assert_eq!(name(&"a".repeat(64)), None);
         assert_eq!(name(&["a"; 128].join(".")), None);
+    }
+
+    #[test]
+    fn a_name_that_nobody_gave_is_a_default() {
+        for name in ["", "localhost", "kit", "kit-525400123456"] {
+            assert!(is_default(name), "{name}");
+        }
+        for name in ["kit-node", "kit-52540012345", "node"] {
+            assert!(!is_default(name), "{name}");
+        }
+        assert!(!is_placeholder("kit-525400123456"));
     }
 
     #[test]

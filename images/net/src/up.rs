@@ -48,7 +48,7 @@ use crate::resolv::{self, Source};
 use crate::select;
 use crate::store::Store;
 use crate::sys;
-use host::{device, own_name, random, set_hostname};
+use host::{device, name_to_tell, random, set_hostname};
 use interface::Interface;
 use log::{Chain, Granted, say};
 use wait::{NotReady, Standing, Verdict};
@@ -384,7 +384,7 @@ impl Up {
                     let wants_hostname = rule.hostname == Hostname::FromDhcp;
                     self.start_client(
                         index,
-                        Identity { mac, hostname: own_name(), wants_hostname },
+                        Identity { mac, hostname: name_to_tell(wants_hostname), wants_hostname },
                         held,
                         in_force,
                     )?;

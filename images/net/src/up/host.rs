@@ -18,15 +18,20 @@ pub(super) fn device(name: &str) -> Device {
     }
 }
 
-/// This host's name, if it has one.
-pub(super) fn own_name() -> Option<String> {
-    let name = rustix::system::uname().nodename().to_str().ok().and_then(domain::hostname)?;
-    (!domain::is_unset(&name)).then_some(name)
+/// This host's name, if it is one.
+fn own_name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().and_then(domain::hostname)
 }
 
-/// Names this host, unless it has a name already.
+/// The name to tell a DHCP server: none while the host would rather hear one from it.
+pub(super) fn name_to_tell(wants_hostname: bool) -> Option<String> {
+    let unnamed = if wants_hostname { domain::is_default } else { domain::is_placeholder };
+    own_name().filter(|name| !unnamed(name))
+}
+
+/// Names this host, unless somebody has named it already.
 pub(super) fn set_hostname(interface: &str, wanted: &str) {
-    if own_name().is_some() {
+    if own_name().is_some_and(|name| !domain::is_default(&name)) {
         return;
     }
     match rustix::system::sethostname(wanted.as_bytes()) {

@@ -413,9 +413,12 @@ fn a_host_without_a_name_gets_one_only_when_asked() {
         bed.wrap_up(command, config, &["--once"])
     };
     let asking = r#"{"interfaces": [{"name": "eth0", "hostname_from_dhcp": true}]}"#;
-    for (config, before, want) in
-        [(DHCP, "localhost", "localhost\n"), (asking, "mine", "mine\n"), (asking, "localhost", "node-7\n")]
-    {
+    for (config, before, want) in [
+        (DHCP, "localhost", "localhost\n"),
+        (DHCP, "kit-525400123456", "kit-525400123456\n"),
+        (asking, "mine", "mine\n"),
+        (asking, "kit-525400123456", "node-7\n"),
+    ] {
         let output = named(config, before).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), want, "{output:?}");
         bed.forget_lease();
@@ -427,7 +430,7 @@ fn a_host_without_a_name_gets_one_only_when_asked() {
         .filter(|(message, _)| server::kind(message) == 1)
         .map(|(message, _)| message.options.get(&12).map(|name| String::from_utf8(name.clone()).unwrap()))
         .collect();
-    assert_eq!(names, [None, Some("mine".into()), None]);
+    assert_eq!(names, [None, Some("kit-525400123456".into()), Some("mine".into()), None]);
 }
 
 #[test]
