@@ -232,20 +232,21 @@ impl Pack {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Appends the stored bytes of the blocks `first..end` to `out`, each checked.
+    /// Reads the stored bytes of the blocks `first..end` into `out`, in place of what it held, and checks each.
     pub(super) fn read_blocks(&self, first: u32, end: u32, out: &mut Vec<u8>) -> Result<(), PackError> {
         let index = self.index();
         let start = index.position(first);
-        let base = out.len();
-        out.resize(base + (index.position(end) - start) as usize, 0);
-        let read = self.0.file.read_exact_at(&mut out[base..], start);
+        // Not cleared before: what a reused buffer held need not be overwritten twice.
+        out.resize((index.position(end) - start) as usize, 0);
+        let read = self.0.file.read_exact_at(out, start);
         read.map_err(|source| PackError::Read { path: self.0.path.clone(), offset: start, source })?;
+        let mut rest = &out[..];
         for block in first..end {
-            let at = index.position(block) - start;
-            let stored = &out[base + at as usize..base + (index.position(block + 1) - start) as usize];
+            let (stored, later) = rest.split_at((index.position(block + 1) - index.position(block)) as usize);
             if !index.blocks()[block as usize].matches(stored) {
                 return Err(self.corrupt(block));
             }
+            rest = later;
         }
         Ok(())
     }

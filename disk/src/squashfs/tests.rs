@@ -2,9 +2,11 @@
 
 mod image;
 mod pack;
+mod property;
+mod reader;
 
-use super::pack::{FileRef, Pack, PackWriter};
-use super::{Options, Settings, Source, Summary, WriteError, write};
+use super::pack::{Donors, FileRef, Pack, PackWriter};
+use super::{Options, Settings, Source, Summary, WriteError, block, write};
 use kit_spec::tree::{Inode, InodeId, Kind, Meta, Tree, TreePath};
 use std::collections::HashMap;
 use std::fs;

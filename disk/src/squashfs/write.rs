@@ -238,5 +238,5 @@ pub fn write<'a, C, W: Write + Seek>(
 /// An inode's (first) path, for errors.
 fn path_of<C>(tree: &Tree<C>, id: InodeId) -> String {
     let path = tree.walk().find(|(_, found, _)| *found == id).map(|(path, _, _)| path);
-    path.map_or_else(|| "/".to_owned(), |path| format!("/{path}"))
+    path.map_or_else(|| "/".to_owned(), |path| path.to_string())
 }

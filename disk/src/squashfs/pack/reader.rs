@@ -53,9 +53,9 @@ impl PackReader {
             Place::Blocks(first) => {
                 // The buffer is this reader's own, since blocks of runs are not kept.
                 let mut raw = Arc::try_unwrap(std::mem::take(&mut self.block)).unwrap_or_default();
+                self.at = 0;
                 self.pack.unpack(first + self.next, &mut raw)?;
                 self.block = Arc::new(raw);
-                self.at = 0;
                 self.next += 1;
             }
         }
@@ -110,7 +110,6 @@ impl Unpacking {
     /// The uncompressed bytes of a block.
     fn block(&mut self, pack: &Pack, number: u32, raw: &mut Vec<u8>) -> Result<(), PackError> {
         let entry = &pack.index().blocks()[number as usize];
-        self.stored.clear();
         pack.read_blocks(number, number + 1, &mut self.stored)?;
         if self.zstd.is_none() {
             let made = Decompressor::new();

@@ -53,7 +53,6 @@ impl Donors {
     fn find(&self, digest: &Digest, stored: &mut Vec<u8>) -> Option<u32> {
         let (pack, block) = self.blocks.get(digest)?;
         let pack = &self.packs[*pack as usize];
-        stored.clear();
         pack.read_blocks(*block, block + 1, stored).ok()?;
         Some(pack.index().blocks()[*block as usize].word)
     }

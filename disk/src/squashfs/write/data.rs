@@ -98,6 +98,7 @@ pub(super) fn write<'a, C, W: Write + Seek>(
         out,
         pool: pool.map_err(|WorkerGone| WriteError::Workers)?,
         events: VecDeque::new(),
+        spare: Vec::new(),
         data,
         filling: Vec::new(),
         filling_number: 0,
@@ -129,9 +130,11 @@ pub(super) fn write<'a, C, W: Write + Seek>(
 
 struct Writer<'o, 'w, W> {
     out: &'o mut Output<'w, W>,
-    pool: Ordered<Job, Result<Stored, WriteError>>,
+    pool: Ordered<(Job, Vec<u8>), Result<Stored, WriteError>>,
     /// What the jobs that are with the threads are for.
     events: VecDeque<Event>,
+    /// Buffers to be used again.
+    spare: Vec<Vec<u8>>,
     data: Data,
     /// The fragment block being filled, and its number.
     filling: Vec<u8>,
@@ -144,6 +147,7 @@ enum Job {
     Compress { raw: Vec<u8>, sparse: bool },
 }
 
+/// What came of a job, in the buffer that came with it.
 struct Stored {
     bytes: Vec<u8>,
     /// The size word, of what was compressed.
@@ -289,7 +293,8 @@ impl<W: Write + Seek> Writer<'_, '_, W> {
         while self.pool.is_full() {
             self.take_event()?;
         }
-        self.pool.push(job).map_err(|WorkerGone| WriteError::Workers)?;
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.pool.push((job, buffer)).map_err(|WorkerGone| WriteError::Workers)?;
         self.events.push_back(event);
         Ok(())
     }
@@ -310,7 +315,9 @@ impl<W: Write + Seek> Writer<'_, '_, W> {
             Event::Block => self.data.words.push(stored.word),
             Event::Copied | Event::End { .. } => {}
         }
-        self.out.put(&stored.bytes)
+        self.out.put(&stored.bytes)?;
+        self.spare.push(stored.bytes);
+        Ok(())
     }
 
     fn finish(mut self) -> Result<Data, WriteError> {
@@ -323,14 +330,16 @@ impl<W: Write + Seek> Writer<'_, '_, W> {
 }
 
 /// What a thread does.
-fn work(compressor: &mut Compressor, job: Job) -> Result<Stored, WriteError> {
-    let mut bytes = Vec::new();
+fn work(compressor: &mut Compressor, (job, mut bytes): (Job, Vec<u8>)) -> Result<Stored, WriteError> {
     let word = match job {
         Job::Copy { pack, blocks } => {
             pack.read_blocks(blocks.start, blocks.end, &mut bytes).map_err(WriteError::Pack)?;
             0
         }
-        Job::Compress { raw, sparse } if sparse && block::is_zero(&raw) => 0,
+        Job::Compress { raw, sparse } if sparse && block::is_zero(&raw) => {
+            bytes.clear();
+            0
+        }
         Job::Compress { raw, .. } => compressor.compress(&raw, &mut bytes).map_err(WriteError::Compress)?,
     };
     Ok(Stored { bytes, word })

@@ -19,8 +19,6 @@ const ZSTD: u16 = 6;
 const DUPLICATES: u16 = 0x40;
 /// There is an export table.
 const EXPORT: u16 = 0x80;
-const NO_FRAGMENTS: u16 = 0x10;
-const NO_XATTRS: u16 = 0x200;
 /// A block of compressor options follows the superblock.
 const COMPRESSOR_OPTIONS: u16 = 0x400;
 /// The position of a table that is not there.
@@ -102,13 +100,7 @@ impl Layout {
 
     /// The superblock's bytes (`struct squashfs_super_block`).
     pub(super) fn encode(&self) -> [u8; LEN] {
-        let mut flags = DUPLICATES | EXPORT | COMPRESSOR_OPTIONS;
-        if self.fragments == 0 {
-            flags |= NO_FRAGMENTS;
-        }
-        if self.xattr_table == NONE {
-            flags |= NO_XATTRS;
-        }
+        let flags = DUPLICATES | EXPORT | COMPRESSOR_OPTIONS;
         let block_size = self.settings.block_size();
         let mut out = Vec::with_capacity(LEN);
         for word in [MAGIC, self.inodes, self.epoch, block_size, self.fragments] {

@@ -80,7 +80,7 @@ pub(super) fn collect<C>(
         known.insert(set, number);
         of_inode.push(number);
         let place = values.place()?;
-        let mut size = 0;
+        let mut size = 0u32;
         for (name, value) in set {
             let shown = || String::from_utf8_lossy(name).into_owned();
             if value.len() > VALUE_MAX {
@@ -93,7 +93,9 @@ pub(super) fn collect<C>(
             let Some(kind) = kind else {
                 return Err(WriteError::XattrName { path: path_of(tree, *id), name: shown() });
             };
-            size += put(&mut values, &mut written, kind as u16, &name[PREFIXES[kind].len()..], value)?;
+            put(&mut values, &mut written, kind as u16, &name[PREFIXES[kind].len()..], value)?;
+            // As mksquashfs counts: the whole name, its NUL, the value wherever it is.
+            size += (name.len() + 1 + value.len()) as u32;
         }
         sets.extend_from_slice(&place.reference().to_le_bytes());
         sets.extend_from_slice(&(set.len() as u32).to_le_bytes());
@@ -102,30 +104,27 @@ pub(super) fn collect<C>(
     Ok(Xattrs { values: values.finish()?, sets, of_inode })
 }
 
-/// Writes one attribute, its name without the prefix; returns its bytes.
+/// Writes one attribute, its name without the prefix.
 fn put<'a>(
     values: &mut Metadata,
     written: &mut HashMap<&'a [u8], u64>,
     kind: u16,
     name: &[u8],
     value: &'a [u8],
-) -> Result<u32, WriteError> {
+) -> Result<(), WriteError> {
     let earlier = written.get(value).copied().filter(|_| value.len() > REFERENCE_LEN);
     values.put(&(kind | if earlier.is_some() { OUT_OF_LINE } else { 0 }).to_le_bytes())?;
     values.put(&(name.len() as u16).to_le_bytes())?;
     values.put(name)?;
-    let len = match earlier {
+    match earlier {
         Some(reference) => {
             values.put(&(REFERENCE_LEN as u32).to_le_bytes())?;
-            values.put(&reference.to_le_bytes())?;
-            REFERENCE_LEN
+            values.put(&reference.to_le_bytes())
         }
         None => {
             written.insert(value, values.place()?.reference());
             values.put(&(value.len() as u32).to_le_bytes())?;
-            values.put(value)?;
-            value.len()
+            values.put(value)
         }
-    };
-    Ok((8 + name.len() + len) as u32)
+    }
 }
