@@ -156,7 +156,14 @@ impl Running {
             words,
         };
         let thread = std::thread::Builder::new().name("machine".into());
-        running.watch = Some(thread.spawn(move || watch.run())?);
+        match thread.spawn(move || watch.run()) {
+            Ok(watch) => running.watch = Some(watch),
+            Err(error) => {
+                // Nobody will see its end: dropping the lifeline is that, if it was launched.
+                running.feed.close(Some(Exit::Unknown));
+                return Err(error);
+            }
+        }
         Ok(running)
     }
 

@@ -78,19 +78,18 @@ impl Transcript {
     }
 }
 
-/// Text without what would move a terminal's cursor: escape sequences and control characters are left out.
+/// Text without what would move a terminal's cursor: escape sequences and control characters are left out. A screen
+/// that is cleared takes the line along that was being written: firmware leaves one, then a kernel clears the screen.
 pub(crate) fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut plain = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
+    let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\x1b' if chars.next_if_eq(&'[').is_some() => {
-                // ECMA-48: parameters and intermediates, then one final character.
-                while chars.next().is_some_and(|c| !matches!(c, '\x40'..='\x7e')) {}
-            }
             '\x1b' => {
-                chars.next();
+                if clears_screen(&mut chars) {
+                    plain.truncate(plain.rfind('\n').map_or(0, |end| end + 1));
+                }
             }
             '\n' | '\t' => plain.push(c),
             c if c.is_control() => {}
@@ -98,6 +97,19 @@ pub(crate) fn plain(bytes: &[u8]) -> String {
         }
     }
     plain
+}
+
+/// Skips the rest of an escape sequence (ECMA-48); true if it was one that clears the screen: RIS or ED 2.
+fn clears_screen(chars: &mut std::str::Chars<'_>) -> bool {
+    match chars.next() {
+        Some('[') => {
+            let sequence = chars.as_str();
+            // Parameters and intermediates, then one final character.
+            let end = chars.position(|c| matches!(c, '\x40'..='\x7e'));
+            end.is_some_and(|end| sequence.get(..=end) == Some("2J"))
+        }
+        next => next == Some('c'),
+    }
 }
 
 #[cfg(test)]
@@ -138,6 +150,13 @@ mod tests {
         assert_eq!(of("").tail(), "; it printed nothing");
         let tail = of("\x1bc\x1b[?7l\x1b[2Jboot\r\n\x1b[1;31mpanic\x07\r\n").tail();
         assert_eq!(tail, "; its last lines:\n    boot\n    panic");
+    }
+
+    #[test]
+    fn a_cleared_screen_takes_the_unfinished_line_along() {
+        let boot = b"SeaBIOS\r\nBooting from ROM..\x1bc\x1b[?7l\x1b[2Jkit: ready\r\n";
+        assert_eq!(plain(boot), "SeaBIOS\nkit: ready\n");
+        assert_eq!(plain(b"a\x1b[2Jb\x1b[1;2Hc\x1b[2Kd\x1b[\xff\x1b"), "bcd");
     }
 
     proptest! {

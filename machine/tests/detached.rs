@@ -5,8 +5,7 @@
 mod guest;
 
 use kit_machine::{AttachError, Exit, Home, Monitor, Running};
-use kit_spec::artifact::{Arch, Firmware};
-use kit_spec::machine::{BootSource, Machine, Medium, Name};
+use kit_spec::machine::Name;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,14 +20,12 @@ struct Host {
 }
 
 impl Host {
+    /// None where there is no QEMU.
     fn new() -> Option<Host> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        if !std::env::split_paths(&path).any(|dir| dir.join("qemu-system-x86_64").exists()) {
-            println!("skipped: qemu-system-x86_64 is not installed");
+        if !guest::has_qemu() {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        guest::disk(dir.path());
         let home = Home::at(dir.path().join("machines")).unwrap();
         Some(Host { dir, home })
     }
@@ -92,16 +89,7 @@ fn name() -> Name {
 }
 
 fn launch(home: &Home, dir: &Path) -> Running {
-    let image = dir.join("guest.img");
-    let machine = Machine {
-        name: name(),
-        arch: Arch::Amd64,
-        cpus: 1,
-        memory_mib: 32,
-        boot: BootSource::Image { image, medium: Medium::Disk, firmware: Firmware::Bios },
-        disks: vec![],
-        nets: vec![],
-    };
+    let machine = guest::machine(name().as_str(), dir);
     let running = home.launch(&machine, &Monitor::Qemu(Default::default())).unwrap();
     running.wait_for("guest: hello", MINUTE).unwrap();
     running

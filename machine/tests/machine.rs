@@ -13,37 +13,25 @@ use tempfile::TempDir;
 const MINUTE: Duration = Duration::from_secs(60);
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// A directory with a home for machines and a guest's disk.
+/// A directory for a guest's disk, with a home for machines.
 struct Host {
     dir: TempDir,
     home: Home,
 }
 
 impl Host {
-    /// None, with the reason printed, where there is no QEMU.
+    /// None where there is no QEMU.
     fn new() -> Option<Host> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        if !std::env::split_paths(&path).any(|dir| dir.join("qemu-system-x86_64").exists()) {
-            println!("skipped: qemu-system-x86_64 is not installed");
+        if !guest::has_qemu() {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        guest::disk(dir.path());
         let home = Home::at(dir.path().join("machines")).unwrap();
         Some(Host { dir, home })
     }
 
     fn machine(&self, name: &str) -> Machine {
-        let image = self.dir.path().join("guest.img");
-        Machine {
-            name: name.parse().unwrap(),
-            arch: Arch::Amd64,
-            cpus: 1,
-            memory_mib: 32,
-            boot: BootSource::Image { image, medium: Medium::Disk, firmware: Firmware::Bios },
-            disks: vec![],
-            nets: vec![],
-        }
+        guest::machine(name, self.dir.path())
     }
 
     fn launch(&self, machine: &Machine) -> Running {
@@ -297,7 +285,7 @@ fn a_home_deeper_than_a_sockets_address_is_long_serves_as_well() {
 #[test]
 fn uefi_comes_up_with_variables_of_its_own() {
     let Some(host) = Host::new() else { return };
-    let image = host.dir.path().join("guest.img");
+    let image = guest::disk(host.dir.path());
     let boot = BootSource::Image { image, medium: Medium::Disk, firmware: Firmware::Uefi };
     let machine = Machine { boot, memory_mib: 128, ..host.machine("n") };
     let running = match host.home.launch(&machine, &qemu()) {
@@ -316,7 +304,7 @@ fn a_cd_is_booted() {
     let Some(host) = Host::new() else { return };
     let tree = host.dir.path().join("tree");
     std::fs::create_dir(&tree).unwrap();
-    let sector = std::fs::read(host.dir.path().join("guest.img")).unwrap();
+    let sector = std::fs::read(guest::disk(host.dir.path())).unwrap();
     std::fs::write(tree.join("boot.bin"), &sector[..2048]).unwrap();
     let image = host.dir.path().join("guest.iso");
     let mut xorriso = std::process::Command::new("xorriso");

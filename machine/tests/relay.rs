@@ -4,8 +4,6 @@ mod guest;
 
 use kit_machine::console::{Left, Relay, relay};
 use kit_machine::{Exit, Home, Monitor, Running};
-use kit_spec::artifact::{Arch, Firmware};
-use kit_spec::machine::{BootSource, Machine, Medium};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 use std::fs::File;
@@ -25,21 +23,13 @@ struct Desk {
 }
 
 impl Desk {
+    /// None where there is no QEMU.
     fn new() -> Option<Desk> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        if !std::env::split_paths(&path).any(|dir| dir.join("qemu-system-x86_64").exists()) {
-            println!("skipped: qemu-system-x86_64 is not installed");
+        if !guest::has_qemu() {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let boot = BootSource::Image {
-            image: guest::disk(dir.path()),
-            medium: Medium::Disk,
-            firmware: Firmware::Bios,
-        };
-        let name = "n".parse().unwrap();
-        let (disks, nets) = (vec![], vec![]);
-        let machine = Machine { name, arch: Arch::Amd64, cpus: 1, memory_mib: 32, boot, disks, nets };
+        let machine = guest::machine("n", dir.path());
         let home = Home::at(dir.path().join("machines")).unwrap();
         let running = home.launch(&machine, &Monitor::Qemu(Default::default())).unwrap();
         running.wait_for("guest: hello", MINUTE).unwrap();

@@ -4,16 +4,44 @@
 //! `i` has it ignore the power button, and `c` has it count, four hexadecimal digits a line, without end, until `c` is
 //! typed again. The power button makes it print `guest: button` and turn off. It sleeps when it has nothing to do.
 
+use kit_spec::artifact::{Arch, Firmware};
+use kit_spec::machine::{BootSource, Machine, Medium};
 use std::path::{Path, PathBuf};
 
-/// Writes a disk that boots the guest.
+/// False, and the reason printed, where no machine can be started.
+pub fn has_qemu() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = std::env::split_paths(&path).any(|dir| dir.join("qemu-system-x86_64").exists());
+    if !has {
+        println!("skipped: qemu-system-x86_64 is not installed");
+    }
+    has
+}
+
+/// A machine that boots the guest, with its disk in `dir`.
+pub fn machine(name: &str, dir: &Path) -> Machine {
+    Machine {
+        name: name.parse().unwrap(),
+        arch: Arch::Amd64,
+        cpus: 1,
+        memory_mib: 32,
+        boot: BootSource::Image { image: disk(dir), medium: Medium::Disk, firmware: Firmware::Bios },
+        disks: vec![],
+        nets: vec![],
+    }
+}
+
+/// A disk that boots the guest, made unless it is there: a machine may be using it.
 pub fn disk(dir: &Path) -> PathBuf {
+    let path = dir.join("guest.img");
+    if path.exists() {
+        return path;
+    }
     // SeaBIOS boots no disk of less than a cylinder.
     let mut disk = CODE.concat();
     disk.resize(510, 0);
     disk.extend_from_slice(b"\x55\xaa");
     disk.resize(1 << 20, 0);
-    let path = dir.join("guest.img");
     std::fs::write(&path, disk).unwrap();
     path
 }
