@@ -16,6 +16,7 @@ use crate::sys;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Why a module is not loaded.
@@ -112,4 +113,26 @@ pub fn each_modalias(devices: &Path, found: &mut dyn FnMut(&str)) {
 pub fn running() -> PathBuf {
     let release = rustix::system::uname();
     Path::new("/lib/modules").join(release.release().to_string_lossy().as_ref())
+}
+
+/// The modaliases of devices that a socket of [`sys::uevent_socket`] has heard of; those of all devices when it was
+/// told too much at once. A message is `ACTION@PATH`, then `KEY=VALUE` words, each ended by a NUL.
+pub fn heard(socket: &OwnedFd) -> Vec<String> {
+    let mut aliases = Vec::new();
+    let mut buffer = [0; 8192];
+    loop {
+        match rustix::io::read(socket, &mut buffer) {
+            Ok(len) if buffer.starts_with(b"add@") => {
+                let words = buffer[..len].split(|byte| *byte == 0);
+                let found =
+                    words.filter_map(|word| std::str::from_utf8(word.strip_prefix(b"MODALIAS=")?).ok());
+                aliases.extend(found.map(str::to_owned));
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::NOBUFS) => {
+                each_modalias(Path::new("/sys/devices"), &mut |alias| aliases.push(alias.to_owned()));
+            }
+            Err(_) => return aliases,
+        }
+    }
 }

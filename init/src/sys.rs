@@ -122,3 +122,180 @@ pub fn become_stdio(fd: BorrowedFd<'_>) -> io::Result<()> {
     rustix::stdio::dup2_stderr(fd)?;
     Ok(())
 }
+
+/// Runs something in a child process and waits for its end. For single-threaded programs only: the child goes on with
+/// whatever locks other threads held.
+///
+/// # Errors
+/// When no child can be made.
+pub fn in_child(work: impl FnOnce()) -> io::Result<()> {
+    // SAFETY: PID 1 has one thread, so the child's copy of the heap is whole and may be used.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            work();
+            // SAFETY: ends the child without running what the parent registered for its own exit.
+            unsafe { libc::_exit(0) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: `status` is a local of the right type.
+            while unsafe { libc::waitpid(pid, &mut status, 0) } == -1 {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Sets the flag IFF_UP of `lo` (netdevice(7)); the kernel gives it its addresses.
+///
+/// # Errors
+/// The kernel's.
+pub fn loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: zero is a value of every field of ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads the ifreq, which lives for the call.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Open files and processes: as many as a node of containers needs.
+///
+/// # Errors
+/// The kernel's.
+pub fn raise_limits() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    const FILES: u64 = 1 << 20;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), maximum: Some(FILES) })?;
+    setrlimit(Resource::Nproc, Rlimit { current: None, maximum: None })?;
+    Ok(())
+}
+
+/// Blocks the signals that PID 1 reads from a descriptor, and gives that descriptor (signalfd(2)).
+///
+/// # Errors
+/// The kernel's.
+pub fn signal_descriptor(signals: &[i32]) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    // SAFETY: sigemptyset makes the set a value; the others read and change it; signalfd gives a new descriptor, or -1.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// The next signal that arrived at a descriptor of [`signal_descriptor`].
+pub fn next_signal(fd: &std::os::fd::OwnedFd) -> Option<i32> {
+    let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut info) {
+        // The number is the first field.
+        Ok(len) if len == info.len() => Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]])),
+        _ => None,
+    }
+}
+
+/// Reaps one dead child: its pid, its exit code or the signal that ended it.
+pub fn reap() -> Option<(i32, Result<i32, i32>)> {
+    let mut status = 0;
+    // SAFETY: `status` is a local of the right type.
+    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+    if pid <= 0 {
+        return None;
+    }
+    Some((
+        pid,
+        if libc::WIFEXITED(status) { Ok(libc::WEXITSTATUS(status)) } else { Err(libc::WTERMSIG(status)) },
+    ))
+}
+
+/// Enters the network namespace of a process; for a child that goes away.
+///
+/// # Errors
+/// The kernel's.
+pub fn enter_net(pid: i32) -> io::Result<()> {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))?;
+    Ok(())
+}
+
+/// Sends a signal to a process, or with -1 to all but PID 1.
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: kill takes numbers only; that the process is gone already is no error here.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// True if there are children, alive or not reaped.
+pub fn has_children() -> bool {
+    // SAFETY: zero is a value of siginfo_t, which waitid fills; WNOWAIT leaves the child as it is.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        libc::waitid(libc::P_ALL, 0, &mut info, flags) == 0
+    }
+}
+
+/// Waits until a child ends, with SIGCHLD blocked, or the time is over.
+pub fn wait_for_child(within: std::time::Duration) {
+    // SAFETY: the set and the time are locals; sigtimedwait takes a pending SIGCHLD, which reaping follows anyway.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGCHLD);
+        let time = libc::timespec {
+            tv_sec: within.as_secs() as libc::time_t,
+            tv_nsec: libc::c_long::from(within.subsec_nanos()),
+        };
+        libc::sigtimedwait(&set, std::ptr::null_mut(), &time);
+    }
+}
+
+/// Makes a child that does something and ends with its result; the parent gets the child's pid. For single-threaded
+/// programs only.
+///
+/// # Errors
+/// When no child can be made.
+pub fn fork(work: impl FnOnce() -> i32) -> io::Result<i32> {
+    // SAFETY: PID 1 has one thread, so the child's copy of the heap is whole and may be used.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = work();
+            // SAFETY: ends the child without running what the parent registered for its own exit.
+            unsafe { libc::_exit(code) }
+        }
+        pid => Ok(pid),
+    }
+}
+
+/// Ends this process after so many seconds (alarm(2)): for a child that may block.
+pub fn end_after(secs: u32) {
+    // SAFETY: alarm takes a number, and SIGALRM is not handled.
+    unsafe { libc::alarm(secs) };
+}

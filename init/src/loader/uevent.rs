@@ -29,7 +29,7 @@ pub(super) fn until<T>(
         if left.is_zero() || !wait(&socket, left)? {
             return Ok(found());
         }
-        drain(&socket, &mut loader);
+        module::heard(&socket).iter().for_each(|alias| serve(&mut loader, alias));
     }
 }
 
@@ -51,25 +51,5 @@ fn wait(socket: &OwnedFd, left: Duration) -> Result<bool, LoaderError> {
         Ok(ready) => Ok(ready > 0),
         Err(rustix::io::Errno::INTR) => Ok(true),
         Err(error) => Err(LoaderError::Uevent(error.into())),
-    }
-}
-
-/// Reads what was said. A message is `ACTION@PATH`, then `KEY=VALUE` words, each ended by a NUL.
-fn drain(socket: &OwnedFd, loader: &mut module::Loader) {
-    let mut buffer = [0; 8192];
-    loop {
-        match rustix::io::read(socket, &mut buffer) {
-            Ok(len) => {
-                let aliases =
-                    buffer[..len].split(|byte| *byte == 0).filter_map(|word| word.strip_prefix(b"MODALIAS="));
-                for alias in aliases.filter_map(|alias| std::str::from_utf8(alias).ok()) {
-                    serve(loader, alias);
-                }
-            }
-            // Something was lost: look at everything.
-            Err(rustix::io::Errno::NOBUFS) => all_devices(loader),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
-        }
     }
 }
