@@ -132,8 +132,10 @@ impl Args {
                 self.pair("-boot", "strict=on");
                 match medium {
                     Medium::Cd => {
+                        // Not on q35's AHCI: kernels made for clouds have no driver for it.
                         self.drive("boot", image, ",format=raw,media=cdrom,readonly=on");
-                        self.pair("-device", "ide-cd,bus=ide.0,drive=boot,bootindex=0");
+                        self.pair("-device", "virtio-scsi-pci,id=scsi");
+                        self.pair("-device", "scsi-cd,bus=scsi.0,drive=boot,bootindex=0");
                     }
                     Medium::Disk => {
                         self.drive("boot", image, ",format=raw,snapshot=on");

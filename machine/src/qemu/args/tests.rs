@@ -108,7 +108,8 @@ fn a_cd_booted_by_the_bios() {
     let expected = "\
 -boot strict=on
 -drive if=none,id=boot,file=/o/n.iso,format=raw,media=cdrom,readonly=on
--device ide-cd,bus=ide.0,drive=boot,bootindex=0
+-device virtio-scsi-pci,id=scsi
+-device scsi-cd,bus=scsi.0,drive=boot,bootindex=0
 -S
 ";
     let args = args(&machine(image(Medium::Cd, Firmware::Bios)), &wiring());
