@@ -2,8 +2,10 @@
 //! packages.
 //!
 //! ```text
-//!   blob ──Decoder──▶ archive ──Layer::next──▶ Entry { change, content } ──┬─▶ fold::changes ─▶ Vec<Change<C>>
-//!   (gzip zstd xz)    (tar)                    one at a time, streamed     └─▶ fold::fold ────▶ Tree<C>
+//!   blob ──Decoder──▶ archive ──Layer::next──▶ Entry { change, content }        one at a time, streamed
+//!   (gzip zstd xz)    (tar)                       │ changes (a callback takes each content)
+//!                                                 ▼
+//!                                           Vec<Change<C>> ──apply──▶ Tree<C>      fold: all of it
 //! ```
 //!
 //! [`Layer`] is a strict reader of what image builders, GNU tar, libarchive, Go and Python write: ustar, PAX, GNU long
@@ -30,7 +32,7 @@ use kit_spec::tree::{Action, Change, TreePath};
 mod blocks;
 mod compression;
 mod error;
-pub mod fold;
+mod fold;
 mod header;
 mod member;
 mod name;
@@ -41,6 +43,7 @@ mod tests;
 
 pub use compression::{Compression, Decoder};
 pub use error::{Flaw, LayerError};
+pub use fold::{apply, changes, fold};
 
 use blocks::{BLOCK, Blocks, padding};
 use error::{Problem, shown};

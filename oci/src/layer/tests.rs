@@ -2,7 +2,7 @@ use std::io::{Cursor, Read, Write};
 
 use kit_spec::tree::{Action, Change, Device, Kind, Meta, Tree, TreePath, Xattrs};
 
-use super::{Compression, Layer, LayerError, Options, fold};
+use super::{Compression, Layer, LayerError, Options, apply, changes, fold};
 
 mod corpus;
 mod foreign;
@@ -39,7 +39,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Change<Vec<u8>>>, LayerError> {
 
 fn read_with(bytes: &[u8], options: Options) -> Result<Vec<Change<Vec<u8>>>, LayerError> {
     let layer = Layer::with_options(bytes, None, options)?;
-    let (changes, rest) = fold::changes(layer, |_, len, content| {
+    let (changes, rest) = changes(layer, |_, len, content| {
         let mut bytes = Vec::new();
         content.read_to_end(&mut bytes)?;
         assert_eq!(bytes.len() as u64, len, "a content is as long as it was said to be");

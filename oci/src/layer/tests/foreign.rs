@@ -134,8 +134,7 @@ fn listing_of_dir(dir: &Path) -> Listing {
 
 fn listing_of(bytes: &[u8]) -> Listing {
     let mut tree = Tree::new(Meta::default());
-    fold::apply(&mut tree, read(bytes).unwrap_or_else(|error| panic!("{}", told(Err::<(), _>(error)))))
-        .unwrap();
+    apply(&mut tree, read(bytes).unwrap_or_else(|error| panic!("{}", told(Err::<(), _>(error))))).unwrap();
     tree.walk()
         .map(|(path, _, inode)| (path, (inode.meta.clone(), inode.kind().clone(), inode.links())))
         .collect()

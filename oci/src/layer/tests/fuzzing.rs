@@ -78,7 +78,7 @@ pub(super) fn survive(bytes: &[u8]) {
     };
     let Ok(layer) = Layer::with_options(bytes, None, options) else { return };
     let mut tree = Tree::new(Meta::default());
-    let _ = fold::fold(layer, &mut tree, |_, _, content| std::io::copy(content, &mut std::io::sink()));
+    let _ = fold(layer, &mut tree, |_, _, content| std::io::copy(content, &mut std::io::sink()));
 }
 
 /// An archive with one of everything, for mutations.

@@ -7,7 +7,7 @@ fn fold_all(layers: &[&[Member]]) -> Tree<Vec<u8>> {
     for members in layers {
         let bytes = archive(Format::Pax, members);
         let layer = Layer::open(&bytes[..], None).unwrap();
-        fold::fold(layer, &mut tree, |_, _, content| {
+        fold(layer, &mut tree, |_, _, content| {
             let mut bytes = Vec::new();
             content.read_to_end(&mut bytes).map(|_| bytes)
         })
@@ -102,7 +102,7 @@ fn hard_links_reach_into_lower_layers_and_must_have_a_target() {
     assert_eq!(tree.find(&path("g")), tree.find(&path("f")));
     let bytes = archive(Format::Ustar, &[Member::link(b'1', "g", "nowhere")]);
     let mut tree = Tree::new(meta(0o755));
-    let told = told(fold::fold(Layer::open(&bytes[..], None).unwrap(), &mut tree, |_, _, _| Ok(())));
+    let told = told(fold(Layer::open(&bytes[..], None).unwrap(), &mut tree, |_, _, _| Ok(())));
     assert_eq!(told, "apply the layer to the tree: hard link /g: its target /nowhere is missing");
 }
 
@@ -111,7 +111,7 @@ fn a_tree_is_not_touched_by_a_layer_that_cannot_be_read_to_its_end() {
     let mut bytes = gzip(&archive(Format::Ustar, &lower()));
     bytes.pop();
     let mut tree = Tree::new(meta(0o755));
-    let result = fold::fold(Layer::open(&bytes[..], None).unwrap(), &mut tree, |_, _, _| Ok(()));
+    let result = fold(Layer::open(&bytes[..], None).unwrap(), &mut tree, |_, _, _| Ok(()));
     assert!(told(result).starts_with("read the archive at byte"));
     assert_eq!(tree.arena_len(), 1);
 }
@@ -120,6 +120,6 @@ fn a_tree_is_not_touched_by_a_layer_that_cannot_be_read_to_its_end() {
 fn what_the_consumer_says_names_the_file() {
     let bytes = archive(Format::Ustar, &lower());
     let full = |_: &TreePath, _, _: &mut dyn Read| Err::<(), _>(std::io::ErrorKind::StorageFull.into());
-    let told = told(fold::changes(Layer::open(&bytes[..], None).unwrap(), full).map(|_| ()));
+    let told = told(changes(Layer::open(&bytes[..], None).unwrap(), full).map(|_| ()));
     assert_eq!(told, "store the content of /d/a: no storage space");
 }

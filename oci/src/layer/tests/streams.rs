@@ -58,7 +58,7 @@ fn one_two_and_interrupted_streams_of_every_compression_are_read() {
     for blob in blobs {
         assert_eq!(read(&blob).unwrap(), want);
         let layer = Layer::open(Drip(&blob, false), None).unwrap();
-        let (changes, rest) = fold::changes(layer, |_, _, content| {
+        let (changes, rest) = changes(layer, |_, _, content| {
             let mut bytes = Vec::new();
             content.read_to_end(&mut bytes).map(|_| bytes)
         })
