@@ -33,3 +33,5 @@ pub mod pull;
 pub mod push;
 
 pub mod layer;
+
+pub mod archive;

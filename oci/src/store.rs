@@ -33,6 +33,7 @@ mod sweep;
 
 pub use ingest::{Begin, Part, Stored};
 pub use names::Name;
+pub(crate) use names::{IMAGE_NAME, LAYOUT, REF_NAME, is_layout, reference_in};
 pub use sweep::{Corrupt, Swept, Verified};
 
 /// Why a store did not do what it was asked.

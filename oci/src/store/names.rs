@@ -20,7 +20,8 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// containerd's annotation for a whole reference, which LinuxKit reads too.
 pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The whole of an `oci-layout` file.
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// An index of a hundred thousand names; a larger file is not one of ours.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 

@@ -1,6 +1,7 @@
 //! The crate from outside: pulling from a registry that misbehaves in every known way, from real registries, from
 //! archives, by several processes at once.
 
+mod archives;
 mod choosing;
 mod faults;
 mod login;
