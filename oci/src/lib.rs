@@ -35,3 +35,5 @@ pub mod push;
 pub mod layer;
 
 pub mod archive;
+
+pub mod bundle;
