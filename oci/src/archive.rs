@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::digest::{Digest, DigestError};
 use crate::layer::{self, LayerError};
 use crate::manifest::{Document, MAX_BYTES, MAX_DEPTH, ManifestError};
-use crate::reference::Reference;
+use crate::reference::{Reference, ReferenceError};
 use crate::store::{Store, StoreError};
 
 mod docker;
@@ -164,6 +164,13 @@ pub enum ArchiveError {
     NoFile {
         /// The file.
         name: String,
+    },
+    /// A name in manifest.json is none.
+    #[error("read RepoTags in manifest.json")]
+    Tag {
+        /// Which, and why.
+        #[source]
+        source: ReferenceError,
     },
     /// A layer is not what the configuration says.
     #[error("layer `{name}` is {found} (the configuration says {expected})")]

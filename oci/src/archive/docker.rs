@@ -73,9 +73,9 @@ fn image(store: &Store, intake: &Intake, entry: &Entry) -> Result<Imported, Arch
     let bytes = serde_json::to_vec(&manifest)
         .map_err(|source| ArchiveError::Syntax { name: "the new manifest".to_owned(), source })?;
     let stored = store.put_bytes(&bytes).map_err(in_store("the new manifest"))?;
-    let tags = entry.repo_tags.iter().flatten();
+    let tags = entry.repo_tags.iter().flatten().map(|tag| tag.parse());
     Ok(Imported {
-        names: tags.filter_map(|tag| tag.parse().ok()).collect(),
+        names: tags.collect::<Result<_, _>>().map_err(|source| ArchiveError::Tag { source })?,
         target: Descriptor::new(MediaType::ImageManifest, stored.size, stored.digest),
     })
 }

@@ -109,8 +109,8 @@ pub enum CredentialError {
         #[source]
         source: io::Error,
     },
-    /// The helper ended with an error.
-    #[error("docker-credential-{helper} has nothing for {registry}: {status}")]
+    /// The helper ended with an error, which is another than that it has nothing.
+    #[error("docker-credential-{helper} for {registry}: {status}")]
     Refused {
         /// The helper.
         helper: String,
@@ -154,6 +154,8 @@ struct HelperAnswer {
     secret: String,
 }
 
+/// What all helpers write, and fail, if they have nothing.
+const NOTHING: &str = "credentials not found in native keychain";
 /// A user name that says that the secret is an identity token.
 const TOKEN_USER: &str = "<token>";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -222,7 +224,7 @@ impl Credentials {
             return Ok(Some(credential.clone()));
         }
         if let Some((name, helper)) = self.config.cred_helpers.iter().find(|(name, _)| same(name, registry)) {
-            return ask(helper, name).map(Some);
+            return ask(helper, name);
         }
         let entry = self.config.auths.iter().find(|(name, _)| same(name, registry));
         if !self.config.creds_store.is_empty() {
@@ -231,10 +233,8 @@ impl Credentials {
                 None if key(registry) == "docker.io" => HUB_KEY,
                 None => registry,
             };
-            match ask(&self.config.creds_store, name) {
-                Ok(credential) => return Ok(Some(credential)),
-                Err(CredentialError::Refused { .. }) => {}
-                Err(error) => return Err(error),
+            if let Some(credential) = ask(&self.config.creds_store, name)? {
+                return Ok(Some(credential));
             }
         }
         entry.map_or(Ok(None), |(name, entry)| self.decode(name, entry))
@@ -291,7 +291,7 @@ fn key(written: &str) -> &str {
 }
 
 /// Asks a helper for what it has under a server's name.
-fn ask(helper: &str, server: &str) -> Result<Credential, CredentialError> {
+fn ask(helper: &str, server: &str) -> Result<Option<Credential>, CredentialError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if helper.is_empty() || !helper.bytes().all(plain) {
         return Err(CredentialError::HelperName { helper: helper.to_owned() });
@@ -314,10 +314,13 @@ fn ask(helper: &str, server: &str) -> Result<Credential, CredentialError> {
     read.map_err(run)?;
     let (helper, registry) = (helper.to_owned(), server.to_owned());
     if !status.success() {
+        if String::from_utf8_lossy(&answer).contains(NOTHING) {
+            return Ok(None);
+        }
         return Err(CredentialError::Refused { helper, registry, status });
     }
     match serde_json::from_slice::<HelperAnswer>(&answer) {
-        Ok(answer) => Ok(password(&answer.username, &answer.secret)),
+        Ok(answer) => Ok(Some(password(&answer.username, &answer.secret))),
         Err(_) => Err(CredentialError::Answer { helper, registry }),
     }
 }

@@ -21,7 +21,8 @@ pub type Watch<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
 
 impl Client {
     /// Fetches what a part still lacks, and puts the blob in place. What came is kept if it may be of use to a later
-    /// attempt. A part that was resumed and turns out wrong is fetched anew once.
+    /// attempt. A blob that turns out wrong is fetched anew once if its beginning came from elsewhere: from an earlier
+    /// download or another mirror.
     ///
     /// # Errors
     /// [`RegistryError`]. More bytes than the part's size, and another digest, are errors of that endpoint.
@@ -37,7 +38,7 @@ impl Client {
         self.ask(reference, action, |endpoint| {
             loop {
                 let Some(mut part) = slot.take() else { return Ok(()) };
-                let resumed = part.is_resumed();
+                let is_mixed = part.length() > 0;
                 let filled = self.fill(endpoint, reference, &mut part, watch);
                 if let Err(fault) = filled {
                     slot = Some(part);
@@ -47,7 +48,7 @@ impl Client {
                     Ok(()) => return Ok(()),
                     Err((part, StoreError::Content { source })) => {
                         slot = Some(part);
-                        if !resumed {
+                        if !is_mixed {
                             let url =
                                 endpoint.url(reference.repository(), &format!("blobs/{digest}")).to_string();
                             return Err(Fault::Request(RequestError::Content { url, source }));

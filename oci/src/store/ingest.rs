@@ -46,7 +46,6 @@ pub struct Part {
     size: u64,
     length: u64,
     hasher: Hasher,
-    resumed: bool,
     committed: bool,
     _hold: Hold,
 }
@@ -118,9 +117,8 @@ impl Store {
             fs::remove_file(&path).map_err(|source| file::error("remove", &path, source))?;
         };
         let (digest, hasher) = (digest.clone(), Hasher::new(algorithm));
-        let (length, resumed, committed) = (0, false, false);
-        let mut part =
-            Part { file, path, blob, digest, size, length, hasher, resumed, committed, _hold: hold };
+        let (length, committed) = (0, false);
+        let mut part = Part { file, path, blob, digest, size, length, hasher, committed, _hold: hold };
         part.take_up()?;
         Ok(Begin::Part(Box::new(part)))
     }
@@ -210,11 +208,6 @@ impl Part {
         self.length
     }
 
-    /// Whether some of the bytes are of an earlier download, so that a wrong digest may be its fault.
-    pub fn is_resumed(&self) -> bool {
-        self.resumed
-    }
-
     /// Forgets what came so far.
     ///
     /// # Errors
@@ -223,7 +216,7 @@ impl Part {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(|source| file::error("empty", &self.path, source))?;
         let algorithm = digest::algorithm(&self.digest).map_err(|source| StoreError::Digest { source })?;
-        (self.length, self.hasher, self.resumed) = (0, Hasher::new(algorithm), false);
+        (self.length, self.hasher) = (0, Hasher::new(algorithm));
         Ok(())
     }
 
@@ -284,7 +277,6 @@ impl Part {
             self.hasher.update(&buffer[..count]);
             self.length += count as u64;
         }
-        self.resumed = self.length > 0;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Looking over the whole store: verify every blob; remove what nothing needs.
 //!
-//! The sweep marks from the names and the caller's roots. A blob that may be a manifest or an index (it is small and
+//! The sweep marks from the names and the caller's roots. A root that may be a manifest or an index (it is small and
 //! parses as one) keeps what it points at. What an index points at need not be there, since one platform is usually
 //! pulled. A document that should say what is needed but is damaged stops the sweep: nothing is removed on a guess.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Store, StoreError, file};
 use crate::digest::{self, Algorithm, Digest, Mismatch};
-use crate::manifest::{self, MAX_BYTES};
+use crate::manifest::{self, Document, MAX_BYTES};
 
 /// What a look at every blob found.
 #[derive(Debug, Default)]
@@ -112,8 +112,11 @@ impl Store {
             }
             let graph = |error| StoreError::Graph { digest: digest.clone(), source: Box::new(error) };
             let bytes = self.read(&digest, MAX_BYTES).map_err(graph)?;
-            if let Ok((document, _)) = manifest::parse(&bytes, None) {
-                open.extend(document.children().into_iter().map(|child| child.digest().clone()));
+            let Ok((document, _)) = manifest::parse(&bytes, None) else { continue };
+            let children = document.children().into_iter().map(|child| child.digest());
+            match document {
+                Document::Image(_) => needed.extend(children.map(Digest::to_string)),
+                Document::Index(_) => open.extend(children.cloned()),
             }
         }
         Ok(())

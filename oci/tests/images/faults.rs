@@ -339,6 +339,26 @@ fn mirrors_are_asked_in_order_and_then_the_registry() {
 }
 
 #[test]
+fn a_wrong_beginning_from_a_mirror_is_not_held_against_the_registry() {
+    let content = Content::image("1", &[&big()]);
+    let mirror = {
+        let (content, layer) = (content.clone(), hex(&big()));
+        Server::start(move |seen| match seen.path.ends_with(&layer) {
+            true if seen.range().is_none() => Answer::bytes(vec![0; BIG]).cut(1000),
+            true => Answer::not_found(),
+            false => content.answer(seen),
+        })
+    };
+    let server = Server::start(move |seen| content.answer(seen));
+    let mirrors = vec![Mirror::new("*", &mirror.host()).unwrap()];
+    let here = place();
+    pulled(&here.store, &Client::new(Options { mirrors, ..hasty() }), &server.reference(":1")).unwrap();
+    assert_eq!(here.store.read(&of(&big()), BIG as u64).unwrap(), big());
+    let ranges: Vec<_> = server.seen().iter().map(Seen::range).collect();
+    assert_eq!(ranges, [Some(1000), None]);
+}
+
+#[test]
 fn an_error_lists_the_mirrors_that_failed_before() {
     let without = Server::start(|_| Answer::not_found());
     let server = Server::start(|_| Answer::not_found());

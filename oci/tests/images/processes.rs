@@ -176,7 +176,7 @@ fn a_credential_helper_is_asked_by_its_protocol() {
     let work = tempfile::tempdir().unwrap();
     let helper = work.path().join("docker-credential-kit-test");
     let script = format!(
-        "#!/bin/sh\n[ \"$1\" = get ] && [ \"$(cat)\" = {0} ] || {{ echo credentials not found; exit 1; }}\n\
+        "#!/bin/sh\n[ \"$1\" = get ] && [ \"$(cat)\" = {0} ] || {{ echo credentials not found in native keychain; exit 1; }}\n\
          echo '{{\"ServerURL\": \"{0}\", \"Username\": \"user\", \"Secret\": \"hunter2\"}}'\n",
         server.host()
     );
