@@ -31,8 +31,13 @@ fn what_linuxkit_accepts_is_accepted_and_what_it_refuses_is_refused() {
         let text = std::fs::read_to_string(path).unwrap();
         let expected = REFUSED.iter().find(|(refused, _)| *refused == name);
         match (Node::parse(&[Source { name, text: &text }]), expected) {
-            (Ok((_, warned)), None) => {
+            (Ok((node, warned)), None) => {
                 accepted += 1;
+                let text = node.to_yaml();
+                let again = Node::parse(&[Source { name, text: &text }]).map(|(again, _)| again == node);
+                if !again.unwrap_or(false) {
+                    wrong += &format!("{name}: does not read back from\n{text}\n");
+                }
                 warnings += warned.len();
                 warned.iter().for_each(|warning| println!("{warning}\n"));
             }

@@ -149,3 +149,29 @@ impl<'de> Deserialize<'de> for CapabilityList {
         set.map(CapabilityList::These).map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Capability, CapabilityList};
+
+    #[test]
+    fn the_table_is_that_of_the_kernel() {
+        let number = |name: &str| name.parse::<Capability>().unwrap().number();
+        assert_eq!(number("CAP_CHOWN"), 0);
+        assert_eq!(number("CAP_NET_ADMIN"), 12);
+        assert_eq!(number("CAP_SYS_ADMIN"), 21);
+        assert_eq!(number("CAP_SYSLOG"), 34);
+        assert_eq!(number("CAP_CHECKPOINT_RESTORE"), 40);
+        assert_eq!(Capability::all().count(), 41);
+        assert!("CAP_NONSENSE".parse::<Capability>().is_err());
+    }
+
+    #[test]
+    fn all_swallows_the_others_and_reads_back() {
+        let some: CapabilityList = serde_json::from_str(r#"["CAP_KILL"]"#).unwrap();
+        assert_eq!(some.union(&CapabilityList::All), CapabilityList::All);
+        assert_eq!(serde_json::to_string(&CapabilityList::All).unwrap(), r#"["all"]"#);
+        let all: CapabilityList = serde_json::from_str(r#"["all"]"#).unwrap();
+        assert_eq!(all.to_set().len(), 41);
+    }
+}

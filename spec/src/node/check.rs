@@ -367,8 +367,7 @@ impl Checker<'_> {
 
     /// The key that leads to a value.
     fn key(&self, at: Place) -> &str {
-        let doc = &self.docs[at.file];
-        &doc.text()[doc.key_at(at.value)]
+        self.docs[at.file].key(at.value).unwrap_or_default()
     }
 
     /// A key that must be there and not be empty.

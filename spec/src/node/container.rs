@@ -363,3 +363,6 @@ fn devices(label: &ContainerSettings, written: &ContainerSettings) -> (Vec<Devic
     }
     (nodes, resources)
 }
+
+#[cfg(all(test, feature = "yaml"))]
+mod tests;

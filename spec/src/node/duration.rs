@@ -137,3 +137,62 @@ pub mod option {
         text.map(|text| super::parse(&text).map_err(de::Error::custom)).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{DurationError, format, parse};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    #[test]
+    fn numbers_with_units_add_up() {
+        for (text, nanos) in [
+            ("10s", 10_000_000_000),
+            ("1m30s", 90_000_000_000),
+            ("500ms", 500_000_000),
+            ("1.5h", 5_400_000_000_000),
+            ("0.1s", 100_000_000),
+            ("1.000000001s", 1_000_000_001),
+            ("2us3ns", 2_003),
+            ("2µs", 2_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_nanos(nanos)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_duration_says_why() {
+        let error = |text: &str| parse(text).unwrap_err().to_string();
+        assert_eq!(error(""), "a duration is empty");
+        assert_eq!(error("10"), "the duration `10` has no unit");
+        assert_eq!(error("10 s"), "the duration `10 s` has the unknown unit ` s`");
+        assert_eq!(error("1d"), "the duration `1d` has the unknown unit `d`");
+        assert_eq!(error("s"), "the duration `s` lacks a number before `s`");
+        assert_eq!(error("-1s"), "the duration `-1s` lacks a number before `-1s`");
+        assert_eq!(error("1.s"), "the duration `1.s` lacks a number before `1.s`");
+        assert_eq!(error("1..5s"), "the duration `1..5s` lacks a number before `1..5s`");
+        assert!(matches!(parse("9999999999999h"), Err(DurationError::TooLong { .. })));
+        assert!(matches!(parse("99999999999999999999s"), Err(DurationError::TooLong { .. })));
+    }
+
+    #[test]
+    fn the_largest_whole_units_are_written() {
+        assert_eq!(format(Duration::from_secs(0)), "0s");
+        assert_eq!(format(Duration::from_secs(3690)), "1h1m30s");
+        assert_eq!(format(Duration::from_millis(1500)), "1s500ms");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(nanos: u64) {
+            let duration = Duration::from_nanos(nanos);
+            prop_assert_eq!(parse(&format(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9.hmsnuµ -]{0,24}") {
+            let _ = parse(&text);
+        }
+    }
+}

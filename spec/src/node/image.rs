@@ -530,3 +530,6 @@ fn local(format: LocalFormat, text: &str) -> Result<LocalImage, ImageRefError> {
 fn not_empty<'a>(path: &'a str, scheme: &'static str) -> Result<&'a str, ImageRefError> {
     if path.is_empty() || path.contains('\0') { Err(ImageRefError::Path { scheme }) } else { Ok(path) }
 }
+
+#[cfg(test)]
+mod tests;

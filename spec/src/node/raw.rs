@@ -71,7 +71,6 @@ pub(super) struct RawTrust {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawVolume {
     /// Unique; lower-case letters, digits, `-` and `_`.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub name: Field<String>,
     /// The image that fills it; an empty directory if left out.
     pub image: Field<String>,
@@ -89,7 +88,6 @@ pub(super) struct RawVolume {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawFile {
     /// Where in the root; a leading `/` does not count. Leading directories are made.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub path: Field<String>,
     /// Whether it is a directory.
     pub directory: Field<bool>,
@@ -118,11 +116,9 @@ pub(super) struct RawFile {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawContainer {
     /// The container's name: letters, digits, `.`, `_` and `-`.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub name: Field<String>,
     /// The image of its root file system: a name in a registry, `kit/NAME` for a recipe, `deb:PACKAGE,..` for Debian
     /// packages, `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE` for a local one.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub image: Field<String>,
     /// What the process may do: names such as `CAP_SYS_ADMIN`, or a single `all` or `none`.
     pub capabilities: List<String>,
@@ -258,11 +254,9 @@ pub(super) struct RawMount {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawDevice {
     /// Where in the container; `all` to allow every device of the type without making a node.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub path: Field<String>,
     /// `b` block, `c` or `u` character, `p` pipe; with `path: all` also `a` for any.
     #[serde(rename = "type")]
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub kind: Field<String>,
     /// Major number; 0 if left out.
     pub major: Field<i64>,
@@ -351,7 +345,6 @@ pub(super) struct RawBindNs {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawRestart {
     /// `no`, `on-failure` or `always`.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub policy: Field<String>,
     /// The wait before the first restart, doubled with each restart in a row; `1s` if left out.
     pub backoff: Field<String>,

@@ -127,10 +127,8 @@ pub(super) struct RawBlockIo {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawWeightDevice {
     /// Major number.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub major: Field<i64>,
     /// Minor number.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub minor: Field<i64>,
     /// Weight against other cgroups, 10 to 1000.
     pub weight: Field<i64>,
@@ -144,13 +142,10 @@ pub(super) struct RawWeightDevice {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawThrottleDevice {
     /// Major number.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub major: Field<i64>,
     /// Minor number.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub minor: Field<i64>,
     /// Bytes or operations in a second.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub rate: Field<i64>,
 }
 
@@ -160,10 +155,8 @@ pub(super) struct RawThrottleDevice {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawHugepageLimit {
     /// Size of the pages: bytes, or `2MB`, `1GB` as the kernel names it.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub page_size: Field<TextOrNumber>,
     /// Most bytes.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub limit: Field<i64>,
 }
 
@@ -185,9 +178,7 @@ pub(super) struct RawNetwork {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawInterfacePriority {
     /// The interface.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub name: Field<String>,
     /// The priority.
-    #[cfg_attr(feature = "schema", schemars(required))]
     pub priority: Field<i64>,
 }

@@ -139,6 +139,9 @@ impl<'a> Reader<'a> {
             ("a text", Value::Bool(_) | Value::Int(_) | Value::Number(_)) => {
                 Some(format!("put it in quotes: \"{}\"", self.as_written()))
             }
+            ("a text", Value::Map(pairs)) if !pairs.is_empty() && !secret => {
+                Some("a text with a colon at its end, or before a blank, must be in quotes".into())
+            }
             ("a text", Value::Null) => Some("leave the key out, or write \"\" for an empty text".into()),
             ("a list", Value::Null) => Some("leave the key out, or write [] for an empty list".into()),
             ("a mapping", Value::Null) => Some("leave the key out, or write {} for an empty mapping".into()),

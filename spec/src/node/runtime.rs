@@ -20,7 +20,7 @@ pub struct RuntimeSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroups: Option<Vec<String>>,
     /// Mounts to make before the container starts.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "super::settings::as_written", skip_serializing_if = "Option::is_none")]
     pub mounts: Option<Vec<Mount>>,
     /// Directories to make before the container starts, after the mounts.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,6 @@
 
 use super::capability::Capability;
 use super::raw::RawNode;
-use super::settings::Rlimit;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -13,6 +12,22 @@ use serde_json::{Map, Value, json};
 const OF_SERVICES: [&str; 4] = ["restart", "after", "ready", "stop"];
 /// Keys of a container that only an onboot container has.
 const OF_ONBOOT: [&str; 2] = ["timeout", "required"];
+
+/// Keys that a structure cannot do without.
+const REQUIRED: [(&str, &[&str]); 12] = [
+    ("OnbootContainer", &["name", "image"]),
+    ("OnshutdownContainer", &["name", "image"]),
+    ("Service", &["name", "image"]),
+    ("Volume", &["name"]),
+    ("File", &["path"]),
+    ("Device", &["path", "type"]),
+    ("IdMapping", &["hostID", "containerID", "size"]),
+    ("WeightDevice", &["major", "minor"]),
+    ("ThrottleDevice", &["major", "minor", "rate"]),
+    ("HugepageLimit", &["pageSize", "limit"]),
+    ("InterfacePriority", &["name", "priority"]),
+    ("Restart", &["policy"]),
+];
 
 /// The JSON schema of a node file, draft 2020-12.
 ///
@@ -23,6 +38,9 @@ pub fn schema() -> Value {
     let mut schema = generator.into_root_schema_for::<RawNode>().to_value();
     schema["title"] = json!("kit node file");
     sections(&mut schema);
+    for (name, keys) in REQUIRED {
+        schema["$defs"][name]["required"] = json!(keys);
+    }
     words(&mut schema);
     schema
 }
@@ -53,11 +71,9 @@ fn words(schema: &mut Value) {
         ["all", "none"].into_iter().chain(Capability::all().map(Capability::name)).collect();
     let propagation =
         ["", "shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable"];
-    let limits: Vec<&str> = Rlimit::names().map(|name| &name["RLIMIT_".len()..]).collect();
-    let limit =
-        format!("^\\s*(RLIMIT_|rlimit_)?({}|{})\\s*,", limits.join("|"), limits.join("|").to_lowercase());
+
     let duration = json!({ "pattern": "^([0-9]+(\\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$" });
-    let mode = json!({ "pattern": "^[0-7]{0,4}$" });
+    let mode = json!({ "pattern": "^0*[0-7]{0,4}$" });
     let containers = ["OnbootContainer", "OnshutdownContainer", "Service"];
     for container in containers {
         for key in ["capabilities", "capabilities.add", "ambient"] {
@@ -70,13 +86,13 @@ fn words(schema: &mut Value) {
             "",
             json!({ "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$", "maxLength": 76 }),
         );
-        add(schema, container, "rlimits", "/items", json!({ "pattern": limit }));
+        add(schema, container, "rlimits", "/items", json!({ "pattern": "^[^,]+,[^,]+,[^,]+$" }));
         add(schema, container, "rootfsPropagation", "", json!({ "enum": propagation }));
         add(schema, container, "oomScoreAdj", "", json!({ "minimum": -1000, "maximum": 1000 }));
         for key in ["binds", "binds.add"] {
-            add(schema, container, key, "/items", json!({ "pattern": "^[^:]+:/[^:]*(:[^:]*)?$" }));
+            add(schema, container, key, "/items", json!({ "pattern": "^[^:]+:[^:]+(:[^:]*)?$" }));
         }
-        add(schema, container, "tmpfs", "/items", json!({ "pattern": "^/[^:]*(:[^:]*)?$" }));
+        add(schema, container, "tmpfs", "/items", json!({ "pattern": "^[^:]+(:[^:]*)?$" }));
     }
     add(schema, "OnbootContainer", "timeout", "", duration.clone());
     for (kind, key) in [

@@ -28,7 +28,7 @@ pub struct ContainerSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ambient: Option<CapabilityList>,
     /// Mounts, each in place of a default one with the same destination.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "as_written", skip_serializing_if = "Option::is_none")]
     pub mounts: Option<Vec<Mount>>,
     /// Bind mounts, instead of the label's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +124,8 @@ pub struct ContainerSettings {
 
 /// `mounts[]`: a mount whose type, source and destination are all known, inferred where they were not written.
 ///
-/// Serialises as the runtime specification has it, which is also how `runtime.json` has it.
+/// By itself it serialises as the runtime specification has it, which is also how `runtime.json` has it; among
+/// settings, as a node file has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mount {
@@ -545,6 +546,67 @@ impl Serialize for Device {
 
 text_serde!(Rlimit, "a limit such as `nofile,100,200`");
 
+/// Writes mounts as a node file has them, which spells two keys unlike the runtime specification.
+pub(super) fn as_written<S: serde::Serializer>(
+    mounts: &Option<Vec<Mount>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Written<'a> {
+        destination: &'a str,
+        #[serde(rename = "type", skip_serializing_if = "str::is_empty")]
+        kind: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        source: &'a str,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        options: &'a [String],
+        #[serde(skip_serializing_if = "<[IdMapping]>::is_empty")]
+        uidmappings: &'a [IdMapping],
+        #[serde(skip_serializing_if = "<[IdMapping]>::is_empty")]
+        gidmappings: &'a [IdMapping],
+    }
+    serializer.collect_seq(mounts.iter().flatten().map(|mount| Written {
+        destination: &mount.destination,
+        kind: &mount.kind,
+        source: &mount.source,
+        options: &mount.options,
+        uidmappings: &mount.uid_mappings,
+        gidmappings: &mount.gid_mappings,
+    }))
+}
+
 fn first_of_ro_rw(options: &[String]) -> bool {
     options.iter().find(|option| *option == "ro" || *option == "rw").is_some_and(|option| option == "ro")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bind, Rlimit};
+
+    #[test]
+    fn a_limit_is_a_name_and_two_numbers() {
+        let limit: Rlimit = " NoFile , 100,unlimited".parse().unwrap();
+        assert_eq!((limit.name(), limit.soft(), limit.hard()), ("RLIMIT_NOFILE", 100, Rlimit::UNLIMITED));
+        assert_eq!(limit.to_string(), "RLIMIT_NOFILE,100,unlimited");
+        assert_eq!("rlimit_core,0,0".parse::<Rlimit>().unwrap().to_string(), "RLIMIT_CORE,0,0");
+        for text in
+            ["", "nofile", "nofile,1", "nofile,1,2,3", "files,1,2", "nofile,2,1", "nofile,+1,2", "nofile,,"]
+        {
+            assert!(text.parse::<Rlimit>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bind_is_recursive_and_shared_unless_it_says_otherwise() {
+        let options = |options: Option<&[&str]>| {
+            let options = options.map(|options| options.iter().map(|o| (*o).to_owned()).collect());
+            Bind { source: "/a".to_owned(), destination: "/b".to_owned(), options }
+        };
+        assert_eq!(options(None).mount_options(), ["rw", "rbind", "rshared"]);
+        assert_eq!(options(Some(&["ro"])).mount_options(), ["ro", "rbind"]);
+        assert_eq!(options(Some(&["rshared", "rbind"])).mount_options(), ["rshared", "rbind"]);
+        assert!(options(Some(&["ro", "rw"])).is_readonly());
+        assert!(!options(Some(&["rw", "ro"])).is_readonly());
+        assert!(!options(Some(&[])).is_readonly() && !options(None).is_readonly());
+    }
 }

@@ -88,3 +88,32 @@ fn distance(a: &str, b: &str) -> usize {
     }
     last[b.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{closest, distance, key};
+
+    #[test]
+    fn what_differs_little_is_meant() {
+        let known = ["capabilities", "command", "cwd", "env", "after"];
+        assert_eq!(closest("capabilites", known), Some("capabilities"));
+        assert_eq!(closest("Command", known), Some("command"));
+        assert_eq!(closest("evn", known), Some("env"));
+        assert_eq!(closest("xyz", known), None);
+        assert_eq!(closest("", known), None);
+        assert_eq!(closest(&"a".repeat(1000), known), None);
+    }
+
+    #[test]
+    fn words_of_other_tools_are_known_where_they_make_sense() {
+        assert_eq!(key("environment", &["env", "image"]), Some("did you mean `env`?".to_owned()));
+        assert_eq!(key("environment", &["path", "mode"]), Some("the keys here are path, mode".to_owned()));
+    }
+
+    #[test]
+    fn neighbours_that_change_places_are_one_edit() {
+        assert_eq!(distance("ab", "ba"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

@@ -304,18 +304,88 @@ impl FromStr for TcpAddress {
                 address.parse::<std::net::Ipv6Addr>().map_err(|_| bad_host())?;
                 address
             }
-            None => host,
+            None => {
+                let known = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+                if host.is_empty() || !host.bytes().all(known) {
+                    return Err(bad_host());
+                }
+                host
+            }
         };
-        let known = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if host.is_empty() || (!host.contains(':') && !host.bytes().all(known)) {
-            return Err(bad_host());
-        }
-        if host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(bad_host());
-        }
         Ok(TcpAddress { host: host.to_owned(), port: number })
     }
 }
 
 text_serde!(Signal, "a signal");
 text_serde!(TcpAddress, "a host and a port");
+
+#[cfg(test)]
+mod tests {
+    use super::{Policy, Probe, Ready, Restart, Signal, Stop, TcpAddress};
+    use std::time::Duration;
+
+    #[test]
+    fn a_signal_has_a_name_and_a_number() {
+        for (text, number, name) in [
+            ("SIGTERM", 15, "SIGTERM"),
+            ("hup", 1, "SIGHUP"),
+            ("9", 9, "SIGKILL"),
+            ("SIGRTMIN", 34, "SIGRTMIN"),
+            ("rtmin+3", 37, "SIGRTMIN+3"),
+            ("64", 64, "SIGRTMIN+30"),
+        ] {
+            let signal: Signal = text.parse().unwrap();
+            assert_eq!((signal.number(), signal.to_string().as_str()), (number, name), "{text}");
+            assert_eq!(name.parse(), Ok(signal));
+        }
+        for text in ["", "0", "32", "65", "-1", "SIGFOO", "RTMIN+31", "RTMIN-1", "SIG"] {
+            assert!(text.parse::<Signal>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_port_or_a_host_with_one() {
+        for (text, host, port, full) in [
+            ("80", "127.0.0.1", 80, "127.0.0.1:80"),
+            ("localhost:8080", "localhost", 8080, "localhost:8080"),
+            ("[::1]:1", "::1", 1, "[::1]:1"),
+        ] {
+            let address: TcpAddress = text.parse().unwrap();
+            assert_eq!((address.host(), address.port(), address.to_string().as_str()), (host, port, full));
+            assert_eq!(full.parse(), Ok(address));
+        }
+        for text in ["", ":80", "0", "70000", "+80", "a:b", "::1:80", "[::1]", "[x]:80", "a/b:80"] {
+            assert!(text.parse::<TcpAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_back_what_it_was_written_from() {
+        let restart = Restart { max_retries: Some(3), ..Restart::new(Policy::OnFailure) };
+        let text = r#"{"policy":"on-failure","backoff":"1s","maxBackoff":"1m","maxRetries":3}"#;
+        assert_eq!(serde_json::to_string(&restart).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Restart>(text).unwrap(), restart);
+
+        let stop = r#"{"signal":"SIGTERM","grace":"10s","kill":"cgroup"}"#;
+        assert_eq!(serde_json::to_string(&Stop::default()).unwrap(), stop);
+        assert_eq!(serde_json::from_str::<Stop>(stop).unwrap(), Stop::default());
+
+        for (probe, text) in [
+            (
+                Probe::Tcp("80".parse().unwrap()),
+                r#"{"tcp":"127.0.0.1:80","deadline":"1m","interval":"250ms"}"#,
+            ),
+            (Probe::File("/run/a".to_owned()), r#"{"file":"/run/a","deadline":"1m","interval":"250ms"}"#),
+            (Probe::Command(vec!["a".to_owned()]), r#"{"command":["a"],"deadline":"1m","interval":"250ms"}"#),
+        ] {
+            let ready = Ready { probe, deadline: Ready::DEADLINE, interval: Duration::from_millis(250) };
+            assert_eq!(serde_json::to_string(&ready).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Ready>(text).unwrap(), ready);
+        }
+    }
+
+    #[test]
+    fn a_service_is_not_restarted_unless_it_says_so() {
+        assert_eq!(Restart::default().policy, Policy::No);
+    }
+}

@@ -54,13 +54,13 @@ impl Checker<'_> {
             rootfs_propagation: self.propagation(&raw.rootfs_propagation),
             cgroups_path: self.cgroups_path(&raw.cgroups_path),
             resources: raw.resources.get().map(|resources| self.resources(resources)),
-            sysctl: self.map(&raw.sysctl, "kernel setting", |key| {
+            sysctl: self.map(&raw.sysctl, "a kernel setting", |key| {
                 !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:".contains(&b))
             }),
             rlimits: self.rlimits(&raw.rlimits),
             uid_mappings: self.id_mappings(&raw.uid_mappings),
             gid_mappings: self.id_mappings(&raw.gid_mappings),
-            annotations: self.map(&raw.annotations, "annotation", |key| !key.is_empty()),
+            annotations: self.map(&raw.annotations, "an annotation", |key| !key.is_empty()),
             runtime: raw.runtime.get().map(|runtime| self.runtime(runtime)),
         }
     }
@@ -204,7 +204,7 @@ impl Checker<'_> {
         let map = field.get()?;
         for (key, value) in map {
             if let (false, Some(place)) = (is_key(key), value.place()) {
-                self.error_at_key(place, format!("`{key}` is not the name of a {what}"), NONE);
+                self.error_at_key(place, format!("`{key}` cannot be the name of {what}"), NONE);
             }
         }
         Some(map.iter().filter_map(|(key, value)| Some((key.clone(), value.get()?.clone()))).collect())
