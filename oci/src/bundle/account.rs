@@ -138,6 +138,7 @@ fn number(what: &'static str, text: &str) -> Result<Option<u32>, AccountError> {
 
 /// The highest number means "none" to the kernel.
 fn id(field: &[u8]) -> Option<u32> {
-    let digits = std::str::from_utf8(field).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let digits =
+        std::str::from_utf8(field).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok().filter(|id| *id != u32::MAX)
 }

@@ -24,8 +24,10 @@ pub struct Roots(BTreeMap<String, TreePath>);
 /// A container's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its directory, below which everything else of it lies: the bundle.
+    /// Its directory, below which everything else of it lies.
     pub bundle: TreePath,
+    config: TreePath,
+    runtime: TreePath,
     /// Where its image is to be unpacked; none if it already is, for another container.
     pub unpack: Option<TreePath>,
     /// Directories to make, 0755 and root's, that are to be empty.
@@ -81,29 +83,26 @@ impl Roots {
             overlay(&image, &tmp, &rootfs)
         };
         let unpack = elsewhere.is_none().then_some(own);
-        Ok(Place { bundle: TreePath::parse(&dir)?, unpack, dirs, mounts })
+        let (config, runtime) = (at("config.json")?, at("runtime.json")?);
+        Ok(Place { bundle: TreePath::parse(&dir)?, config, runtime, unpack, dirs, mounts })
     }
 }
 
 impl Place {
     /// Where `config.json` lies.
     pub fn config(&self) -> TreePath {
-        self.file("config.json")
+        self.config.clone()
     }
 
-    /// Where `runtime.json` lies.
+    /// Where `runtime.json` lies, which LinuxKit's init reads; the boot plan says the same.
     pub fn runtime(&self) -> TreePath {
-        self.file("runtime.json")
+        self.runtime.clone()
     }
 
     /// What is done around the container's start: what its settings say, after the mounts of its root.
     pub fn with_mounts(&self, mut runtime: Runtime) -> Runtime {
         runtime.mounts.splice(0..0, self.mounts.iter().cloned());
         runtime
-    }
-
-    fn file(&self, name: &str) -> TreePath {
-        TreePath::parse([self.bundle.as_bytes(), name.as_bytes()].join(&b'/')).unwrap_or_default()
     }
 }
 

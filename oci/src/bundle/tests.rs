@@ -1,51 +1,41 @@
-use super::*;
+use std::path::Path;
+
 use kit_spec::node::container::ImageDefaults;
-use kit_spec::node::{ContainerSettings, IdMap};
+use kit_spec::node::{ContainerSettings, Node, Section, Source};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
-fn spec(label: &str) -> Value {
-    let image = ImageDefaults { entrypoint: vec!["/x".into()], ..ImageDefaults::default() };
-    let label = ContainerSettings::from_label(label).unwrap();
-    let written = ContainerSettings::default();
-    let container = ContainerSettings::merged(&image, &label, &written, &IdMap::default()).unwrap();
-    serde_json::from_slice(&config(&container).unwrap()).unwrap()
-}
+use super::*;
 
-#[test]
-fn a_container_of_which_nothing_is_said_gets_the_defaults() {
-    let spec = spec("{}");
-    assert_eq!(spec["process"]["args"], json!(["/x"]));
-    assert_eq!(spec["process"]["cwd"], "/");
-    assert_eq!(spec["root"], json!({"path": "rootfs", "readonly": false}));
-    assert_eq!(spec["linux"]["namespaces"], json!([{"type": "pid"}, {"type": "mount"}]));
-    let at: Vec<&str> =
-        spec["mounts"].as_array().unwrap().iter().filter_map(|m| m["destination"].as_str()).collect();
-    assert_eq!(at, ["/dev", "/dev/pts", "/proc", "/sys", "/sys/fs/cgroup"]);
-}
+mod accounts;
+mod golden;
+mod places;
+mod roots;
 
-#[test]
-fn what_is_said_is_in_its_place() {
-    let spec = spec(
-        r#"{"capabilities": ["CAP_NET_ADMIN"], "net": "new", "pid": "host", "readonly": true, "uid": 5, "hostname": "h",
-            "uts": "new", "oomScoreAdj": -5, "rlimits": ["nofile,10,unlimited"], "sysctl": {"net.x": "1"},
-            "resources": {"memory": {"limit": 1000}, "pids": {"limit": 7}},
-            "devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "mode": "0600"}]}"#,
-    );
-    assert_eq!(spec["process"]["capabilities"]["bounding"], json!(["CAP_NET_ADMIN"]));
-    assert_eq!(spec["process"]["user"]["uid"], 5);
-    assert_eq!(spec["process"]["oomScoreAdj"], -5);
-    assert_eq!(spec["process"]["rlimits"][0], json!({"type": "RLIMIT_NOFILE", "soft": 10, "hard": u64::MAX}));
-    assert_eq!(spec["linux"]["namespaces"], json!([{"type": "network"}, {"type": "uts"}, {"type": "mount"}]));
-    assert_eq!(spec["linux"]["resources"]["memory"]["limit"], 1000);
-    assert_eq!(spec["linux"]["resources"]["pids"]["limit"], 7);
-    assert_eq!(spec["linux"]["devices"][0]["path"], "/dev/x");
-    assert_eq!(spec["linux"]["resources"]["devices"][0]["access"], "rwm");
-    assert_eq!((&spec["hostname"], &spec["linux"]["sysctl"]["net.x"]), (&json!("h"), &json!("1")));
-}
-
-#[test]
-fn equal_settings_give_equal_bytes() {
-    let text = || {
-        serde_json::to_string(&spec(r#"{"sysctl": {"b": "1", "a": "2"}, "capabilities": ["all"]}"#)).unwrap()
+/// The first service of a node file whose image has this configuration.
+fn settle(node: &str, image: &Value) -> Container {
+    let parsed = Node::parse(&[Source { name: "node.yml", text: node }]);
+    let (node, _) = parsed.unwrap_or_else(|wrong| panic!("{wrong}"));
+    let strings = |key: &str| {
+        let list = image[key].as_array().cloned().unwrap_or_default();
+        list.iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
     };
-    assert_eq!(text(), text());
+    let defaults = ImageDefaults {
+        entrypoint: strings("Entrypoint"),
+        cmd: strings("Cmd"),
+        env: strings("Env"),
+        working_dir: image["WorkingDir"].as_str().unwrap_or_default().to_owned(),
+        user: None,
+    };
+    let label = match image["Labels"]["org.mobyproject.config"].as_str() {
+        Some(label) => ContainerSettings::from_label(label).unwrap_or_else(|wrong| panic!("{wrong}")),
+        None => ContainerSettings::default(),
+    };
+    let written = &node.services[0].settings;
+    ContainerSettings::merged(&defaults, &label, written, &node.ids())
+        .unwrap_or_else(|wrong| panic!("{wrong}"))
+}
+
+fn parsed(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).expect("it is JSON")
 }
