@@ -374,3 +374,16 @@ fn contents_are_never_quoted() {
         Node::parse(&[Source { name: "a", text: "files: [{path: a, contents: hunter2}]" }]).unwrap();
     assert!(!format!("{node:?}").contains(SECRET));
 }
+
+#[test]
+fn a_file_system_that_is_nearly_known_is_warned_of_and_a_strange_one_is_not() {
+    let mount = |kind: &str| {
+        told(&format!(
+            "services: [{{name: a, image: a, mounts: [{{type: {kind}, source: x, destination: /x}}]}}]"
+        ))
+    };
+    assert!(mount("tmpsf").contains("`tmpsf` is not a file system of Linux"));
+    assert!(mount("tmpsf").contains("did you mean `tmpfs`?"));
+    assert_eq!(mount("fuse.sshfs"), "");
+    assert_eq!(mount("reiser5000"), "");
+}

@@ -331,7 +331,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The helpers of all checks.
+/// What the checks are made of.
 impl Checker<'_> {
     fn finding(&self, at: Place, message: impl Into<String>, hint: impl Into<Hint>) -> Finding {
         let doc = &self.docs[at.file];

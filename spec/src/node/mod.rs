@@ -15,8 +15,8 @@
 //! is accepted), with ours on top: `restart`, `after`, `ready`, `stop` of a service, `timeout` and `required` of an
 //! onboot container, and image references that name a recipe, Debian packages or a local file.
 //!
-//! Where a file says a thing twice or to no effect, parsing yields a [`Warning`](diagnostics::Warning); where it says a
-//! thing that cannot be, [`Diagnostics`](diagnostics::Diagnostics) with every place. The contents of `files` are never
+//! Where a file says a thing twice or to no effect, parsing yields a `Warning`; where it says a
+//! thing that cannot be, `Diagnostics` with every place. The contents of `files` are never
 //! quoted in either.
 
 #[macro_use]

@@ -122,6 +122,7 @@ fn words(schema: &mut Value) {
 /// Adds keywords to the schema of one key; `inner` points at a part of it.
 fn add(schema: &mut Value, kind: &str, key: &str, inner: &str, keywords: Value) {
     let found = schema.pointer_mut(&format!("/$defs/{kind}/properties/{key}{inner}"));
+    debug_assert!(found.is_some(), "{kind}.{key}{inner} is a key of the schema");
     if let (Some(Value::Object(found)), Value::Object(keywords)) = (found, keywords) {
         found.extend::<Map<String, Value>>(keywords);
     }

@@ -1,7 +1,7 @@
 //! What to replace in the good file; by what, `«` being where the error is; its path; words of its message.
 
 #[rustfmt::skip]
-pub const BROKEN: [(&str, &str, &str, &str); 265] = [
+pub static BROKEN: [(&str, &str, &str, &str); 265] = [
     ("image: linuxkit/kernel:6.12.59", "image: «Linuxkit/Kernel:1", "kernel.image", "`Kernel` is not a part of an image"),
     ("image: linuxkit/kernel:6.12.59", "image: «linuxkit/kernel:-1", "kernel.image", "`-1` is not a tag"),
     ("image: linuxkit/kernel:6.12.59", "image: «bad_host:80:1/kernel", "kernel.image", "is not the address of a registry"),

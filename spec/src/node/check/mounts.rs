@@ -19,6 +19,44 @@ const USUAL_PLACES: [(&str, &str); 5] = [
     ("mqueue", "/dev/mqueue"),
 ];
 
+/// File systems that are likely to be meant by a word that differs little.
+const FILE_SYSTEMS: [&str; 34] = [
+    "9p",
+    "autofs",
+    "bind",
+    "binfmt_misc",
+    "bpf",
+    "btrfs",
+    "ceph",
+    "cgroup",
+    "cgroup2",
+    "cifs",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "erofs",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "fuse",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "nfs",
+    "overlay",
+    "proc",
+    "pstore",
+    "squashfs",
+    "sysfs",
+    "tmpfs",
+    "vfat",
+    "virtiofs",
+    "xfs",
+];
+
 /// Options that mean something to a bind mount; a file system's own do not.
 const BIND_OPTIONS: [&str; 46] = [
     "acl",
@@ -204,6 +242,11 @@ impl Checker<'_> {
                 return None;
             };
             usual.clone_into(&mut destination);
+        }
+        if let (false, Some(meant), Some(place)) =
+            (FILE_SYSTEMS.contains(&kind.as_str()), suggest::word(&kind, FILE_SYSTEMS), raw.kind.place())
+        {
+            self.warning(place, format!("`{kind}` is not a file system of Linux"), meant);
         }
         let destination = self.destination(raw.destination.place().unwrap_or(at), &destination)?;
         let mount = Mount { destination, kind, source, ..mount };
