@@ -133,6 +133,12 @@ impl Drop for Raw {
     }
 }
 
+/// The size of the caller's terminal (rows, columns), if standard input is one.
+pub fn own_size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdin()).ok()?;
+    Some((size.ws_row, size.ws_col))
+}
+
 /// Gives the container's terminal the size of the caller's.
 pub fn copy_size(master: &OwnedFd) {
     if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {

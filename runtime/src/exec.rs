@@ -188,7 +188,8 @@ pub fn exec(request: &Request) -> Result<Entered, Error> {
     check_terminal(process.terminal() == Some(true), request.console_socket.is_some(), until)?;
     let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
     let filter = profile.map(Filter::new).transpose()?;
-    let prepared = Prepared::new(&process, filter.as_ref())?;
+    let size = (until == Until::Foreground).then(console::own_size).flatten();
+    let prepared = Prepared::new(&process, filter.as_ref())?.with_terminal_size(size);
     let init = open_process(&record)
         .map_err(call::<io::Error>("open the container's process"))?
         .ok_or_else(|| refuse(Status::Stopped))?;

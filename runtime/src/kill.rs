@@ -113,7 +113,8 @@ pub fn open_process(record: &state::Record) -> io::Result<Option<OwnedFd>> {
         Err(rustix::io::Errno::SRCH) => return Ok(None),
         result => result?,
     };
-    Ok((state::start_time(record.pid)? == Some(record.start_time)).then_some(pidfd))
+    let same = state::life(record.pid)?.is_some_and(|life| life.start_time == record.start_time);
+    Ok(same.then_some(pidfd))
 }
 
 /// Freezes a running container, or thaws a paused one.

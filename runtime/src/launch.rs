@@ -163,7 +163,8 @@ pub fn launch(request: &Request, until: Until) -> Result<Launched, Error> {
     let process = bundle.process().map_err(|source| of_bundle(request, source))?;
     check_terminal(process.terminal() == Some(true), request.console_socket.is_some(), until)?;
     let filter = linux.seccomp().as_ref().map(Filter::new).transpose()?;
-    let prepared = Prepared::new(process, filter.as_ref())?;
+    let size = (until == Until::Foreground).then(console::own_size).flatten();
+    let prepared = Prepared::new(process, filter.as_ref())?.with_terminal_size(size);
     let plan = Plan::open(linux)?;
 
     let dir = StateDir::create(&request.root, &request.id)?;
@@ -197,9 +198,10 @@ pub fn launch(request: &Request, until: Until) -> Result<Launched, Error> {
     let (mut record, pid, pidfd) = spawn(inside, cgroup, &ours)?;
     undo.child = Some(pidfd.try_clone().map_err(call("keep the process's descriptor"))?);
     record.pid = pid.as_raw_nonzero().get();
-    record.start_time = state::start_time(record.pid)
-        .and_then(|time| time.ok_or_else(|| io::ErrorKind::NotFound.into()))
-        .map_err(call("read the start time of the container's process"))?;
+    record.start_time = state::life(record.pid)
+        .and_then(|life| life.ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .map_err(call("read the start time of the container's process"))?
+        .start_time;
     dir.write(&record)?;
     if waits {
         set_up_from_outside(&bundle, &plan, cgroup, pid)?;

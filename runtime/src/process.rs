@@ -105,6 +105,7 @@ pub struct Prepared<'a> {
     capabilities: Sets,
     filter: Option<&'a Filter>,
     apparmor: Option<OwnedFd>,
+    terminal_size: Option<(u16, u16)>,
 }
 
 impl<'a> Prepared<'a> {
@@ -113,7 +114,7 @@ impl<'a> Prepared<'a> {
         let args = c_strings("process.args", process.args().iter().flatten())?;
         let env = c_strings("process.env", process.env().iter().flatten())?;
         let capabilities = process.capabilities().as_ref().map(Sets::of).unwrap_or_default();
-        Ok(Prepared { process, args, env, capabilities, filter, apparmor: None })
+        Ok(Prepared { process, args, env, capabilities, filter, apparmor: None, terminal_size: None })
     }
 
     /// Opens what needs the host's `/proc`, in the process itself, before the root is entered.
@@ -133,11 +134,17 @@ impl<'a> Prepared<'a> {
         Ok(())
     }
 
+    /// Gives the terminal a size (rows, columns) where the configuration does not say one.
+    pub fn with_terminal_size(mut self, size: Option<(u16, u16)>) -> Prepared<'a> {
+        self.terminal_size = size;
+        self
+    }
+
     /// Whether the process has a terminal, and of which size (rows, columns).
     #[allow(clippy::option_option)] // A terminal without a size is not no terminal.
     pub fn terminal(&self) -> Option<Option<(u16, u16)>> {
         let size = self.process.console_size().map(|size| (size.height() as u16, size.width() as u16));
-        (self.process.terminal() == Some(true)).then_some(size)
+        (self.process.terminal() == Some(true)).then_some(size.or(self.terminal_size))
     }
 
     /// Writes `process.oomScoreAdj` of the calling process.

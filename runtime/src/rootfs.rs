@@ -106,10 +106,20 @@ fn unescape(text: &str) -> String {
 pub fn enter(root: &OwnedFd, rootfs: &Path, shared: bool) -> Result<(), Error> {
     let fail = |doing| move |e: Errno| Error::Root { path: rootfs.to_owned(), doing, source: e.into() };
     rustix::process::fchdir(root).map_err(fail("change to it"))?;
+    let old = if shared {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Some(rustix::fs::open(c"/", flags, Mode::empty()).map_err(fail("open the old root"))?)
+    } else {
+        None
+    };
     rustix::process::pivot_root(c".", c".").map_err(fail("pivot to it"))?;
-    if shared {
-        let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        rustix::mount::mount_change(c".", flags).map_err(fail("separate the old root"))?;
+    if let Some(old) = &old {
+        let attr = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
+        mount_setattr(old.as_fd(), c"", true, &attr).map_err(|source| Error::Root {
+            path: rootfs.to_owned(),
+            doing: "separate the old root",
+            source,
+        })?;
     }
     rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(fail("detach the old root"))?;
     rustix::process::chdir(c"/").map_err(fail("change to its top"))

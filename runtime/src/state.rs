@@ -105,8 +105,8 @@ pub struct OciState<'a> {
 impl Record {
     /// The status with the kernel asked whether the process still lives, and whether it is frozen.
     pub fn status_now(&self) -> Status {
-        match start_time(self.pid) {
-            Ok(Some(time)) if time == self.start_time => {}
+        match life(self.pid) {
+            Ok(Some(life)) if life.start_time == self.start_time && !life.ended => {}
             _ => return Status::Stopped,
         }
         if self.status == Status::Running && self.cgroup.is_frozen() { Status::Paused } else { self.status }
@@ -125,8 +125,17 @@ impl Record {
     }
 }
 
-/// When process `pid` started, in clock ticks since boot; `None` when it has ended (a zombie has).
-pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
+/// What the kernel says about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When it started, in clock ticks since boot: with the process id this names it for ever.
+    pub start_time: u64,
+    /// It has ended, and nobody has waited for it yet.
+    pub ended: bool,
+}
+
+/// Asks the kernel about process `pid`; `None` when there is none.
+pub fn life(pid: i32) -> io::Result<Option<Life>> {
     let stat = match fs::read(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH) => {
@@ -134,16 +143,16 @@ pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
         }
         Err(e) => return Err(e),
     };
-    parse_stat(&stat).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    parse_stat(&stat).map(Some).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Reads state (field 3) and start time (field 22) after the last `)`: the name may contain anything.
-fn parse_stat(stat: &[u8]) -> Option<Option<u64>> {
+fn parse_stat(stat: &[u8]) -> Option<Life> {
     let after = stat.iter().rposition(|&b| b == b')')? + 1;
     let mut fields = std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace();
-    let state = fields.next()?;
-    let time = fields.nth(18)?.parse().ok()?;
-    Some(if matches!(state, "Z" | "X" | "x") { None } else { Some(time) })
+    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some(Life { start_time, ended })
 }
 
 /// What can go wrong with a container's directory.
@@ -337,15 +346,17 @@ mod tests {
     #[test]
     fn the_start_time_is_found_behind_any_process_name() {
         let tail = " S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 0 0";
-        assert_eq!(parse_stat(format!("7 (a b) c) {}", &tail[1..]).as_bytes()), Some(Some(4711)));
-        assert_eq!(parse_stat(format!("7 (x){}", tail.replace(" S", " Z")).as_bytes()), Some(None));
+        let lives = Life { start_time: 4711, ended: false };
+        assert_eq!(parse_stat(format!("7 (a b) c) {}", &tail[1..]).as_bytes()), Some(lives));
+        let ended = Life { ended: true, ..lives };
+        assert_eq!(parse_stat(format!("7 (x){}", tail.replace(" S", " Z")).as_bytes()), Some(ended));
         assert_eq!(parse_stat(b"7 (x"), None);
         assert_eq!(parse_stat(b"7 (x) S 1"), None);
     }
 
     #[test]
     fn this_process_lives_and_a_free_id_does_not() {
-        assert!(start_time(std::process::id() as i32).unwrap().is_some());
-        assert_eq!(start_time(i32::MAX).unwrap(), None);
+        assert!(life(std::process::id() as i32).unwrap().is_some_and(|life| !life.ended));
+        assert_eq!(life(i32::MAX).unwrap(), None);
     }
 }

@@ -35,11 +35,16 @@ pub fn block_all_into_descriptor() -> io::Result<OwnedFd> {
 
 /// Unblocks every signal and puts each one back to its default action.
 pub fn restore_defaults() {
-    // SAFETY: SIG_DFL is a valid disposition for every signal; the two that cannot be changed fail
-    // harmlessly. `set` is initialised by sigemptyset before it is read.
+    // The kernel's own structure (handler, flags, restorer, mask), in which all zeroes are the default.
+    // The C library's call would refuse two signals that it uses itself.
+    let default = [0_u64; 4];
+    let old: *mut u64 = std::ptr::null_mut();
+    // SAFETY: `default` is as long as the kernel's structure and only read; the old one is not asked
+    // for; the two signals that cannot be changed fail harmlessly. `set` is initialised by sigemptyset
+    // before it is read.
     unsafe {
         for number in 1..=64 {
-            libc::signal(number, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), old, size_of::<u64>());
         }
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
