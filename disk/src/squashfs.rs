@@ -24,6 +24,21 @@
 //! - **What is read back is checked**: an index by its checksum and its bounds, each stored block by its own. A pack
 //!   that rotted on disk is an error that names the block, never a torn image.
 //!
+//! ```
+//! use kit_disk::squashfs::{Options, Settings, Source, write};
+//! use kit_spec::tree::{Kind, Meta, Tree, TreePath};
+//!
+//! let mut tree = Tree::new(Meta::root_owned(0o755, 0));
+//! let hostname = Kind::File { len: 5, content: "node\n" };
+//! tree.put(&TreePath::parse("etc/hostname")?, Meta::root_owned(0o644, 0), hostname)?;
+//!
+//! let options = Options { settings: Settings::default(), epoch: 1_700_000_000, threads: 2 };
+//! let mut image = std::io::Cursor::new(Vec::new());
+//! let summary = write(&tree, |text| Ok(Source::Reader(Box::new(text.as_bytes()))), &mut image, &options)?;
+//! assert_eq!(summary.bytes_written, image.into_inner().len() as u64);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Format: `Documentation/filesystems/squashfs.rst` of Linux, and its `fs/squashfs/squashfs_fs.h`.
 
 mod block;
@@ -37,7 +52,7 @@ mod write;
 pub use write::{Options, Source, Summary, WriteError, write};
 
 /// Marks the layout of packs and the rules by which images are put together; part of every [`Settings::key`].
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 
 /// What, besides contents, decides the bytes of a pack and of an image's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,8 @@
 //! One data block: hashed, compressed, checked, decompressed.
 
 use super::Settings;
+use blake3::Hasher;
+use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use std::io;
 
 /// Set in a block's size word when the block is stored as it is.
@@ -14,6 +16,40 @@ pub(super) type Checksum = [u8; 16];
 
 pub(super) fn digest(bytes: &[u8]) -> Digest {
     *blake3::hash(bytes).as_bytes()
+}
+
+/// A full or last block's part, at `offset` bytes, in the digest of a content of more than one block. BLAKE3 is a tree
+/// over chunks of 1 KiB, and blocks are whole subtrees of it: so the threads hash blocks, and [`join`] makes of them
+/// what hashing the whole content gives.
+pub(super) fn subtree(bytes: &[u8], offset: u64) -> Digest {
+    Hasher::new().set_input_offset(offset).update(bytes).finalize_non_root()
+}
+
+/// The digest of a content from its blocks' [`subtree`]s, in order; a single block's is its own [`digest`].
+pub(super) fn join(blocks: &[Digest]) -> Digest {
+    match blocks {
+        [] => digest(&[]),
+        [only] => *only,
+        _ => {
+            let (left, right) = halves(blocks);
+            *merge_subtrees_root(&subtree_of(left), &subtree_of(right), Mode::Hash).as_bytes()
+        }
+    }
+}
+
+fn subtree_of(blocks: &[Digest]) -> Digest {
+    match blocks {
+        [only] => *only,
+        _ => {
+            let (left, right) = halves(blocks);
+            merge_subtrees_non_root(&subtree_of(left), &subtree_of(right), Mode::Hash)
+        }
+    }
+}
+
+/// The left part is the largest power of two that leaves something for the right one.
+fn halves(blocks: &[Digest]) -> (&[Digest], &[Digest]) {
+    blocks.split_at(blocks.len().div_ceil(2).next_power_of_two())
 }
 
 pub(super) fn checksum(stored: &[u8]) -> Checksum {
@@ -80,4 +116,36 @@ pub(super) fn decompress(
         }
     }
     raw.len() == raw_len
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_of_blocks_is_the_digest_of_the_whole() {
+        let content: Vec<u8> = (0..40 * 4096u32 + 100).map(|n| (n % 251) as u8).collect();
+        for len in
+            [4096, 4097, 8192, 8193, 12_288, 5 * 4096, 7 * 4096 + 1, 8 * 4096, 33 * 4096, content.len()]
+        {
+            let content = &content[..len];
+            let blocks: Vec<_> = match len {
+                4096 => vec![digest(content)],
+                _ => content.chunks(4096).zip(0..).map(|(block, n)| subtree(block, n * 4096)).collect(),
+            };
+            assert_eq!(join(&blocks), digest(content), "{len} bytes");
+        }
+        assert_eq!(join(&[]), digest(&[]));
+    }
+
+    #[test]
+    fn only_zeros_are_zero() {
+        assert!(is_zero(&[]) && is_zero(&[0]) && is_zero(&[0; 4096]));
+        for at in [0, 1, 2047, 4095] {
+            let mut bytes = [0; 4096];
+            bytes[at] = 1;
+            assert!(!is_zero(&bytes), "{at}");
+        }
+        assert!(!is_zero(&[1; 100]));
+    }
 }

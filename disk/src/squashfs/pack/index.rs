@@ -97,7 +97,7 @@ pub(in crate::squashfs) struct Block {
     pub(in crate::squashfs) raw_len: u32,
     /// Of the stored bytes.
     pub(in crate::squashfs) checksum: Checksum,
-    /// Of the uncompressed bytes.
+    /// Of the uncompressed bytes; of one of several blocks of a file its [`block::subtree`].
     pub(in crate::squashfs) digest: Digest,
 }
 

@@ -90,8 +90,18 @@ pub struct PackWriter {
 struct Job {
     raw: Vec<u8>,
     stored: Vec<u8>,
-    /// Whether zeros need not be stored: in a file's run, but not in a fragment block.
-    sparse: bool,
+    /// What the block is.
+    part: Part,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Part {
+    #[default]
+    Fragment,
+    /// All of a file.
+    Whole,
+    /// What is at that byte of a file.
+    At(u64),
 }
 
 struct Done {
@@ -249,7 +259,7 @@ impl PackWriter {
             job.raw.resize((len - done).min(size) as usize, 0);
             let read = fill(content, &mut job.raw, done, len);
             read.map_err(|source| self.content_error(file, source))?;
-            job.sparse = true;
+            job.part = if count == 1 { Part::Whole } else { Part::At(done) };
             self.push(job, Event::Block)?;
         }
         at_end(content, len).map_err(|source| self.content_error(file, source))?;
@@ -265,7 +275,7 @@ impl PackWriter {
         std::mem::swap(&mut job.raw, &mut self.filling);
         self.filling.clear();
         self.filling_number += 1;
-        job.sparse = false;
+        job.part = Part::Fragment;
         self.push(job, Event::Fragment)
     }
 
@@ -318,11 +328,8 @@ impl PackWriter {
     /// The last `count` blocks are a file: they stay, or go if the content is known.
     fn end_run(&mut self, file: u32, len: u64, count: u32) {
         let first = self.blocks.len() - count as usize;
-        let mut hasher = blake3::Hasher::new();
-        for block in &self.blocks[first..] {
-            hasher.update(&block.digest);
-        }
-        let digest = *hasher.finalize().as_bytes();
+        let digests: Vec<Digest> = self.blocks[first..].iter().map(|block| block.digest).collect();
+        let digest = block::join(&digests);
         self.files[file as usize] = match self.known.entry((digest, len)) {
             Entry::Occupied(earlier) => {
                 self.position -=
@@ -351,8 +358,12 @@ impl PackWriter {
 
 /// What a thread does with a block.
 fn store(compressor: &mut Compressor, donors: &Donors, mut job: Job) -> io::Result<Done> {
-    let digest = block::digest(&job.raw);
-    let word = if job.sparse && block::is_zero(&job.raw) {
+    let digest = match job.part {
+        Part::Fragment | Part::Whole => block::digest(&job.raw),
+        Part::At(offset) => block::subtree(&job.raw, offset),
+    };
+    // A fragment block's zeros are stored: its size word cannot be 0.
+    let word = if !matches!(job.part, Part::Fragment) && block::is_zero(&job.raw) {
         job.stored.clear();
         0
     } else if let Some(word) = donors.find(&digest, &mut job.stored) {

@@ -41,6 +41,7 @@ fn a_pack_gives_back_what_was_added() {
     for (content, number) in mixed().iter().zip(0..) {
         assert!(unpacked(&pack, number) == *content, "file {number}");
         assert_eq!(pack.index().len_of(FileRef::new(number)), Some(content.len() as u64));
+        assert_eq!(pack.index().digest_of(FileRef::new(number)), Some(*blake3::hash(content).as_bytes()));
     }
     assert_eq!(pack.index().file_count(), 12);
 }
@@ -266,6 +267,6 @@ proptest! {
     #[test]
     fn any_bytes_are_no_index(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(PackIndex::from_bytes(&bytes).is_err());
-        prop_assert!(PackIndex::from_bytes(&[b"kitpack\n\x01\0\0\0", &bytes[..]].concat()).is_err());
+        prop_assert!(PackIndex::from_bytes(&[b"kitpack\n\x02\0\0\0", &bytes[..]].concat()).is_err());
     }
 }

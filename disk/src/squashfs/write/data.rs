@@ -256,29 +256,26 @@ impl<W: Write + Seek> Writer<'_, '_, W> {
 
     fn add_fresh(&mut self, number: usize, unique: &Unique, content: &mut dyn Read) -> Result<(), Fresh> {
         let len = unique.len;
-        let mut digests = blake3::Hasher::new();
+        let mut hasher = blake3::Hasher::new();
         let mut count = 0;
         let mut done = 0;
         while done < len {
             let mut raw = vec![0; (len - done).min(self.block_size as u64) as usize];
             fill(content, &mut raw, done, len).map_err(Fresh::Content)?;
             done += raw.len() as u64;
+            hasher.update(&raw);
             if len < self.block_size as u64 {
-                if block::digest(&raw) != unique.digest {
-                    return Err(Fresh::Changed);
-                }
                 self.add_small(number, &raw).map_err(Fresh::Write)?;
             } else {
-                digests.update(&block::digest(&raw));
                 count += 1;
                 self.compress(raw, true, Event::Block).map_err(Fresh::Write)?;
             }
         }
         at_end(content, len).map_err(Fresh::Content)?;
+        if *hasher.finalize().as_bytes() != unique.digest {
+            return Err(Fresh::Changed);
+        }
         if count > 0 {
-            if *digests.finalize().as_bytes() != unique.digest {
-                return Err(Fresh::Changed);
-            }
             self.events.push_back(Event::End { unique: number, count });
         }
         Ok(())

@@ -73,25 +73,19 @@ pub(super) fn write(table: &mut Metadata, entries: &[Entry<'_>]) -> Result<Optio
     Ok(Some(listing))
 }
 
-/// How many of `entries` one header can stand for. With an index a run also ends where a metadata block does, so that
-/// there is a header to point at in each.
+/// How many of `entries` one header can stand for, which is at `start` of the listing's first metadata block. With an
+/// index a run also ends where a metadata block does, so that there is a header to point at in each.
 fn run_len(entries: &[Entry<'_>], start: usize, indexed: bool) -> usize {
     let first = &entries[0];
     let mut end = start + 12;
-    let fits = |entry: &Entry<'_>| {
+    for (count, entry) in entries.iter().enumerate() {
         let near = i64::from(entry.number) - i64::from(first.number);
-        let here = entry.place.block == first.place.block && i16::try_from(near).is_ok();
-        let same_block = !indexed || end / BLOCK == start / BLOCK;
+        let reached = entry.place.block == first.place.block && i16::try_from(near).is_ok();
+        let crossed = indexed && end / BLOCK != start / BLOCK;
+        if count == RUN || count > 0 && (!reached || crossed) {
+            return count;
+        }
         end += 8 + entry.name.len();
-        here && same_block
-    };
-    entries
-        .iter()
-        .take(RUN)
-        .take_while({
-            let mut fits = fits;
-            move |entry| fits(entry)
-        })
-        .count()
-        .max(1)
+    }
+    entries.len()
 }

@@ -3,13 +3,16 @@
 use super::{Source, WriteError, path_of};
 use crate::content::ContentError;
 use crate::squashfs::Settings;
-use crate::squashfs::block::{self, Digest};
+use crate::squashfs::block::Digest;
 use crate::squashfs::feed::{at_end, fill};
 use crate::squashfs::pack::Pack;
 use kit_spec::tree::{InodeId, Kind, Tree};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{self, Read};
+
+/// Bytes hashed at a time.
+const PIECE: u64 = 1 << 17;
 
 /// Inode numbers, from 1, in walk order.
 pub(super) struct Numbering {
@@ -134,7 +137,7 @@ pub(super) fn contents<'a, C>(
                 *known
             }
             Source::Reader(mut reader) => {
-                let digest = digest(&mut reader, *len, settings);
+                let digest = digest(&mut reader, *len);
                 let digest = digest.map_err(|source| WriteError::Content { path: path(), source })?;
                 joined.join(digest, *len, Origin::Fresh(*id))
             }
@@ -184,21 +187,16 @@ impl<'a> Joined<'a> {
     }
 }
 
-/// The digest by which a content is known: of its bytes if it is shorter than a block, else of its blocks' digests.
-fn digest(content: &mut dyn Read, len: u64, settings: Settings) -> Result<Digest, ContentError> {
-    let size = u64::from(settings.block_size());
-    let mut buf = vec![0; len.min(size) as usize];
+/// The digest of a content.
+fn digest(content: &mut dyn Read, len: u64) -> Result<Digest, ContentError> {
+    let mut buf = vec![0; len.min(PIECE) as usize];
     let mut done = 0;
     let mut hasher = blake3::Hasher::new();
     while done < len {
-        buf.truncate((len - done).min(size) as usize);
+        buf.truncate((len - done).min(PIECE) as usize);
         fill(content, &mut buf, done, len)?;
         done += buf.len() as u64;
-        if len < size {
-            hasher.update(&buf);
-        } else {
-            hasher.update(&block::digest(&buf));
-        }
+        hasher.update(&buf);
     }
     at_end(content, len)?;
     Ok(*hasher.finalize().as_bytes())
