@@ -14,6 +14,27 @@
 //!   | Store::image
 //! pull::Image                     config, layers with their diff IDs
 //! ```
+//!
+//! ```no_run
+//! # use kit_oci::{layer::Layer, platform::Platform, pull, registry, store::Store};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::open("/var/cache/kit/store")?;
+//! let client = registry::Client::new(registry::Options::default());
+//! let source = pull::Source::registry(&client);
+//! let pinned = pull::resolve(&"busybox:1.37".parse()?, &Platform::linux_amd64(), &store, &source)?;
+//! let image = store.pull(&pinned, &source)?;
+//! for layer in &image.layers {
+//!     let blob = store.stream_verified(layer.blob.digest(), Some(layer.blob.size()))?;
+//!     let mut entries = Layer::open(blob, None)?;
+//!     while let Some(entry) = entries.next()? {
+//!         println!("{:?}", entry.change);
+//!     }
+//!     // Only with this proof may what was made of the entries be kept.
+//!     let _proof = entries.finish()?.finish()?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod reference;

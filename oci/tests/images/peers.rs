@@ -264,3 +264,31 @@ fn tls_is_believed_with_the_authority_that_was_added_and_with_no_other() {
     let error = with(Roots::of_the_machine().unwrap(), "localhost").unwrap_err();
     assert!(shown(&error).contains("TLS: invalid peer certificate: UnknownIssuer"), "{}", shown(&error));
 }
+
+#[test]
+fn a_redirect_from_https_to_http_is_not_followed() {
+    if !installed(&TOOLS) || !installed(&["openssl"]) {
+        return;
+    }
+    let work = tempfile::tempdir().unwrap();
+    certificate(work.path());
+    let file = |name: &str| work.path().join(name);
+    let tls =
+        format!("  tls: {{certificate: {}, key: {}}}", file("tls.pem").display(), file("tls.key").display());
+    let elsewhere = Server::start(|_| Answer::not_found());
+    let redirect = format!("{{name: redirect, options: {{baseurl: 'http://{}/'}}}}", elsewhere.host());
+    let registry = DockerRegistry::start(&tls, &format!("middleware: {{storage: [{redirect}]}}"));
+    let layout = umoci_image(work.path(), "amd64");
+    copy(&format!("oci:{layout}:1"), &format!("docker://{}/some/repo:1", registry.host()), &[]);
+    let mirrors = vec![Mirror::new("*", &format!("https://{}", registry.host())).unwrap()];
+    let roots = Roots::built_in().with_file(&file("ca.pem")).unwrap();
+    let client = Client::new(Options { roots, mirrors, ..hasty() });
+    let error =
+        pulled(&place().store, &client, &reference("localhost:1/some/repo:1".to_owned())).unwrap_err();
+    assert!(
+        shown(&error).contains("a redirect that is not followed: from https to http"),
+        "{}",
+        shown(&error)
+    );
+    assert!(elsewhere.seen().is_empty());
+}
