@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Boots what kitbuild makes, and judges it from outside.
+//!
+//! Invariant: no program of the workspace is linked; what cannot be seen from outside is not tested here.
+//!
+//! ```text
+//! Kitbuild::staged()            the programs that `make stage` laid out, found by KIT_BIN_DIR
+//!   .build(node file, format)   -> Built: a directory that goes when it is dropped
+//! Guest::boot(&built, ..)       -> a machine under QEMU, one of two at a time; killed when it is dropped
+//!   .line("kit: ready", within) console lines, in order; .press_power(), .ends(within)
+//! case::Case                    the same, described by `cases/GROUP/NAME/{node.yml,expect}`
+//! ```
+//!
+//! `tests/cases.rs` runs the cases, `tests/*.rs` what needs code.
+
+#![forbid(unsafe_code)]
+
+pub mod case;
+pub mod guest;
+pub mod kitbuild;
+pub mod screen;
+mod slot;
+
+pub use guest::{Boot, Guest, GuestError};
+pub use kitbuild::{BuildError, Built, Kitbuild, Missing};
