@@ -1,0 +1,376 @@
+//! The command line: what is asked for, in one value, and the one place that prints.
+
+use crate::command;
+use crate::report::{Report, Style};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kit_spec::artifact::{Arch, Format};
+use kit_spec::machine::{Name, Publish};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// From a YAML file to a bootable image: without Docker, without root, bit-identical every time.
+#[derive(Debug, Parser)]
+#[command(name = "kitbuild", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "`kitbuild node.yml` is `kitbuild build node.yml`.\n\nExamples:\n  \
+    kitbuild yaml/node.yml                        kernel, initrd and command line, here\n  \
+    kitbuild build -f iso,raw-efi -o out node.yml  an ISO and a disk image, in out/\n  \
+    kitbuild run yaml/node.yml --publish 8080:80   build it, boot it in QEMU, reach its port 80\n  \
+    kitbuild lock node.yml                        pin and fetch every input, for builds without network")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Where fetched and derived data is kept [default: $XDG_CACHE_HOME/kit]
+    #[arg(long, global = true, value_name = "DIR", env = "KIT_CACHE", hide_env_values = true)]
+    pub cache: Option<PathBuf>,
+    /// Where this project's node programs are [default: ../lib/kit beside kitbuild]
+    #[arg(long, global = true, value_name = "DIR", env = "KIT_PROGRAMS", hide_env_values = true)]
+    pub programs: Option<PathBuf>,
+    /// Where recipes (`kit/NAME`) are [default: images/ above the node file, then ../share/kit/images]
+    #[arg(long, global = true, value_name = "DIR", env = "KIT_IMAGES", hide_env_values = true)]
+    pub images: Option<PathBuf>,
+    /// Ask another registry first: REGISTRY=URL, or `*=URL` for all
+    #[arg(long, global = true, value_name = "REGISTRY=URL")]
+    pub mirror: Vec<String>,
+    /// Say what happens as JSON, an object a line, on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing but errors
+    #[arg(long, short, global = true, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build images of a node
+    Build(BuildArgs),
+    /// Build a node, or take a built one, and boot it in QEMU
+    Run(RunArgs),
+    /// List machines that run detached
+    Ps,
+    /// Join the console of a detached machine (leave with ctrl-])
+    Console(NameArg),
+    /// Stop a detached machine: its power button first, then its plug
+    Stop(StopArgs),
+    /// Check node files, without network
+    Check(FilesArg),
+    /// Pin and fetch every input of a node: `build --locked --offline` then needs no network
+    Lock(LockArgs),
+    /// Print the JSON Schema of node files, for editors
+    Schema,
+    /// List the output formats
+    Formats,
+    /// Show what a node file comes to, or what an artifact holds
+    Inspect(InspectArgs),
+    /// Look after the store of fetched images and packages
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Look at recipes
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        dir: PathBuf,
+    },
+}
+
+/// Node files.
+#[derive(Clone, Debug, Args)]
+pub struct FilesArg {
+    /// Node files, merged in this order; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// Where pins are, and what may be asked.
+#[derive(Clone, Debug, Args)]
+pub struct PinArgs {
+    /// The lock [default: the first file's name with .lock, beside it]
+    #[arg(long, value_name = "PATH")]
+    pub lock: Option<PathBuf>,
+    /// Use only what the lock pins; an input that it does not pin is an error
+    #[arg(long)]
+    pub locked: bool,
+    /// Use only what is in the store; an input that is not is an error
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// What a build is told.
+#[derive(Clone, Debug, Args)]
+pub struct BuildArgs {
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub files: FilesArg,
+    /// Formats, separated by commas (`kitbuild formats` lists them)
+    #[arg(long, short, value_delimiter = ',', default_value = "kernel+initrd", value_name = "FORMAT")]
+    pub format: Vec<Format>,
+    /// The name that output files begin with [default: the first file's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The directory to write to
+    #[arg(long, short, visible_alias = "dir", default_value = ".", value_name = "DIR")]
+    pub out: PathBuf,
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub pins: PinArgs,
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// How a build is done.
+#[derive(Clone, Debug, Args)]
+pub struct HowArgs {
+    /// The architecture to build for
+    #[arg(long, default_value = "amd64", value_enum)]
+    pub arch: ArchArg,
+    /// The time, in seconds since 1970, of everything that has none of its own
+    #[arg(long, env = "SOURCE_DATE_EPOCH", default_value_t = 1_492_533_000, value_name = "SECONDS")]
+    pub epoch: u32,
+    /// Threads to compress with [default: one for each processor]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<usize>,
+}
+
+/// An architecture on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ArchArg {
+    /// x86-64
+    #[value(alias = "x86_64")]
+    Amd64,
+    /// 64-bit ARM
+    #[value(alias = "aarch64")]
+    Arm64,
+}
+
+impl From<ArchArg> for Arch {
+    fn from(arch: ArchArg) -> Arch {
+        match arch {
+            ArchArg::Amd64 => Arch::Amd64,
+            ArchArg::Arm64 => Arch::Arm64,
+        }
+    }
+}
+
+/// What a run is told.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Node files to build first, or one artifact's .artifact.json
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Format to build and boot
+    #[arg(long, short, value_name = "FORMAT", conflicts_with = "iso")]
+    pub format: Option<Format>,
+    /// Boot an ISO: the same as `--format iso`
+    #[arg(long)]
+    pub iso: bool,
+    /// Boot by UEFI, where the format leaves a choice
+    #[arg(long)]
+    pub uefi: bool,
+    /// Plug an ISO in as a disk, not as a CD
+    #[arg(long)]
+    pub as_disk: bool,
+    /// Memory in MiB
+    #[arg(long, short, default_value_t = 1024, visible_alias = "memory", value_name = "MIB")]
+    pub mem: u32,
+    /// Virtual processors
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub cpus: u32,
+    /// Lead a port of this machine to the node's: [ADDRESS:]HOST:GUEST[/udp]
+    #[arg(long, short, value_name = "HOST:GUEST")]
+    pub publish: Vec<Publish>,
+    /// Add a disk: PATH[,format=raw|qcow2][,readonly][,size=10G]; with a size it is made if it is missing
+    #[arg(long, value_name = "PATH[,..]")]
+    pub disk: Vec<String>,
+    /// End the machine after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Leave it running in the background
+    #[arg(long, short)]
+    pub detach: bool,
+    /// The machine's name [default: the image's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Name>,
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub pins: PinArgs,
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// The name of a machine.
+#[derive(Clone, Debug, Args)]
+pub struct NameArg {
+    /// The machine's name
+    pub name: Name,
+}
+
+/// Which machine to stop.
+#[derive(Clone, Debug, Args)]
+pub struct StopArgs {
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub machine: NameArg,
+    /// Seconds that it may take to power off
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub grace: u64,
+}
+
+/// What is to be pinned.
+#[derive(Clone, Debug, Args)]
+pub struct LockArgs {
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub files: FilesArg,
+    /// The lock [default: the first file's name with .lock, beside it]
+    #[arg(long, value_name = "PATH")]
+    pub lock: Option<PathBuf>,
+    /// Ask anew for what is pinned already
+    #[arg(long)]
+    pub update: bool,
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// What is to be shown.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// A node file, or an artifact's .artifact.json
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// What is done with the store.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List images in the store
+    Ls,
+    /// Bring images in from an OCI layout, an OCI archive or a docker-archive
+    Import {
+        /// The directory or file
+        path: PathBuf,
+        /// Call the image so, whatever it says of itself
+        #[arg(long, value_name = "REFERENCE")]
+        name: Option<String>,
+    },
+    /// Write an image out as an OCI archive
+    Export {
+        /// The image's name
+        name: String,
+        /// The file to write
+        #[arg(long, short, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Hash everything in the store
+    Verify,
+    /// Remove what no image needs, and what is derived
+    Clean {
+        /// Remove everything
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// What is done with recipes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List recipes
+    Ls,
+}
+
+/// Runs what the arguments say; the process's exit code.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(with_build(args)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let style = match (cli.global.json, cli.global.quiet) {
+        (true, _) => Style::Json,
+        (_, true) => Style::Quiet,
+        _ => Style::detect(),
+    };
+    let report = Report::new(style);
+    match run(cli, &report) {
+        Ok(code) => code,
+        Err(error) => {
+            report.failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, report: &Report) -> anyhow::Result<ExitCode> {
+    let global = cli.global;
+    match cli.command {
+        Command::Build(args) => command::build::run(&global, args, report)?,
+        Command::Run(args) => return command::run::run(&global, args, report),
+        Command::Ps => command::machines::ps(report)?,
+        Command::Console(args) => return command::machines::console(&args.name),
+        Command::Stop(args) => command::machines::stop(&args, report)?,
+        Command::Check(args) => command::check::run(&args, report)?,
+        Command::Lock(args) => command::lock::run(&global, args, report)?,
+        Command::Schema => command::check::schema(report)?,
+        Command::Formats => command::inspect::formats(report),
+        Command::Inspect(args) => command::inspect::run(&args, report)?,
+        Command::Cache(what) => command::cache::run(&global, what, report)?,
+        Command::Image(what) => command::image::run(&global, what, report)?,
+        Command::Completion { shell } => {
+            use clap::CommandFactory;
+            clap_complete::generate(shell, &mut Cli::command(), "kitbuild", &mut std::io::stdout());
+        }
+        Command::Man { dir } => {
+            use anyhow::Context;
+            use clap::CommandFactory;
+            clap_mangen::generate_to(Cli::command(), &dir)
+                .with_context(|| format!("write manual pages into {}", dir.display()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `kitbuild node.yml` is `kitbuild build node.yml`: a first word that is no command but looks like a node file.
+fn with_build(mut args: Vec<OsString>) -> Vec<OsString> {
+    let first = args.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    if first == "-" || [".yml", ".yaml"].iter().any(|end| first.ends_with(end)) {
+        args.insert(1, "build".into());
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_node_file_alone_is_built() {
+        let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(with_build(args(&["kitbuild", "a/node.yml"])), args(&["kitbuild", "build", "a/node.yml"]));
+        assert_eq!(with_build(args(&["kitbuild", "check", "x.yml"])), args(&["kitbuild", "check", "x.yml"]));
+    }
+}

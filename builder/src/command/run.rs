@@ -1,0 +1,288 @@
+//! `kitbuild run`: build, boot, watch.
+
+use super::build::{Order, make};
+use super::setup::Files;
+use crate::cli::{Global, RunArgs};
+use crate::report::Report;
+use anyhow::{Context, anyhow, bail};
+use kit_machine::console::{Left, Relay, relay};
+use kit_machine::qemu::{OnReboot, QemuOptions};
+use kit_machine::{Exit, Monitor, Running};
+use kit_spec::artifact::{Artifact, Boot, Firmware, Format};
+use kit_spec::machine::{Disk, DiskFormat, Machine, Medium, Name, Net, Options};
+use serde_json::json;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What a process ends with when it was told to by SIGINT, and what `timeout` ends with.
+const INTERRUPTED: u8 = 130;
+const TIMED_OUT: u8 = 124;
+
+pub fn run(global: &Global, args: RunArgs, report: &Report) -> anyhow::Result<ExitCode> {
+    // Files of a build for this run alone go when it ends; a detached machine keeps what it boots.
+    let built = Built::new(&args)?;
+    let (artifact, dir) = match given_artifact(&args)? {
+        Some(found) => found,
+        None => build(global, &args, &built.dir, report)?,
+    };
+    let machine = machine(&args, &artifact, &dir)?;
+    let monitor = Monitor::Qemu(QemuOptions { on_reboot: OnReboot::Restart, ..QemuOptions::default() });
+    let signals = Signals::new().context("prepare for ctrl-C")?;
+    let running =
+        kit_machine::launch(&machine, &monitor).with_context(|| format!("boot {}", machine.name))?;
+    if args.detach {
+        let name = running.name().clone();
+        running.detach().with_context(|| format!("leave {name} running"))?;
+        built.keep();
+        report.result(
+            &format!("{name} runs: `kitbuild console {name}`, `kitbuild stop {name}`"),
+            json!({"event": "detached", "name": name}),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    watch(running, &signals, args.timeout.map(Duration::from_secs), report)
+}
+
+/// A directory for what a run builds.
+struct Built {
+    dir: PathBuf,
+    kept: std::cell::Cell<bool>,
+}
+
+impl Built {
+    fn new(args: &RunArgs) -> anyhow::Result<Built> {
+        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
+        let base = base.unwrap_or_else(std::env::temp_dir);
+        let dir = base.join(format!("kitbuild-run-{}", std::process::id()));
+        if args.files.iter().all(|file| file.extension().is_none_or(|end| end != "json")) {
+            fs::create_dir_all(&dir).with_context(|| format!("create directory {}", dir.display()))?;
+        }
+        Ok(Built { dir, kept: false.into() })
+    }
+
+    fn keep(&self) {
+        self.kept.set(true);
+    }
+}
+
+impl Drop for Built {
+    fn drop(&mut self) {
+        if !self.kept.get() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+fn given_artifact(args: &RunArgs) -> anyhow::Result<Option<(Artifact, PathBuf)>> {
+    let [path] = args.files.as_slice() else { return Ok(None) };
+    if path.extension().is_none_or(|end| end != "json") {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let artifact = Artifact::parse(&text).with_context(|| format!("read {}", path.display()))?;
+    let dir = path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+    Ok(Some((artifact, dir.to_owned())))
+}
+
+fn build(
+    global: &Global,
+    args: &RunArgs,
+    out: &Path,
+    report: &Report,
+) -> anyhow::Result<(Artifact, PathBuf)> {
+    let files = Files::read(&args.files, report)?;
+    let format = match args.format {
+        Some(format) => format,
+        None if args.iso || args.as_disk => Format::Iso,
+        None if args.uefi => Format::RawEfi,
+        None => Format::KernelInitrd,
+    };
+    let order = Order { name: files.name(), formats: &[format], out, pins: &args.pins, how: &args.how };
+    let (artifact, _) =
+        make(global, &files, &order, report)?.pop().ok_or_else(|| anyhow!("nothing was built"))?;
+    Ok((artifact, out.to_owned()))
+}
+
+fn machine(args: &RunArgs, artifact: &Artifact, dir: &Path) -> anyhow::Result<Machine> {
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => artifact.name.parse::<Name>()?,
+    };
+    let mut disks = Vec::new();
+    for word in &args.disk {
+        disks.push(disk(word).with_context(|| format!("--disk {word}"))?);
+    }
+    let by_kernel = matches!(artifact.boot, Boot::Kernel { .. });
+    let options = Options {
+        name,
+        cpus: args.cpus,
+        memory_mib: args.mem,
+        disks,
+        nets: vec![Net::User { publish: args.publish.clone() }],
+        firmware: (args.uefi && !by_kernel).then_some(Firmware::Uefi),
+        medium: args.as_disk.then_some(Medium::Disk),
+    };
+    if args.uefi && by_kernel {
+        bail!("{} hands its kernel to the monitor: UEFI boots --format iso or raw-efi", artifact.format);
+    }
+    Ok(Machine::new(artifact, dir, options)?)
+}
+
+/// `PATH[,format=raw|qcow2][,readonly][,size=10G]`.
+fn disk(word: &str) -> anyhow::Result<Disk> {
+    let mut words = word.split(',');
+    let path = PathBuf::from(words.next().unwrap_or_default());
+    let (mut format, mut readonly, mut wanted) = (DiskFormat::Raw, false, None);
+    for option in words {
+        match option.split_once('=') {
+            Some(("format", "raw")) => format = DiskFormat::Raw,
+            Some(("format", "qcow2")) => format = DiskFormat::Qcow2,
+            Some(("size", size)) => wanted = Some(bytes(size)?),
+            None if option == "readonly" => readonly = true,
+            _ => bail!("`{option}` is none of format=raw, format=qcow2, readonly, size=SIZE"),
+        }
+    }
+    if let (Some(size), false) = (wanted, path.exists()) {
+        if format != DiskFormat::Raw {
+            bail!("only a raw disk is made; `qemu-img create -f qcow2` makes the other");
+        }
+        let made = File::create_new(&path).and_then(|file| file.set_len(size));
+        made.with_context(|| format!("create {}", path.display()))?;
+    }
+    Ok(Disk { path, format, readonly })
+}
+
+fn bytes(text: &str) -> anyhow::Result<u64> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        Some(b'T' | b't') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| anyhow!("`{text}` is not a size: write a number of bytes, or 512M, 10G"))
+}
+
+/// A descriptor that is readable once this process was told to end.
+struct Signals {
+    told: OwnedFd,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        let (told, tell) = std::os::unix::net::UnixStream::pair()?;
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
+        {
+            signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
+        }
+        Ok(Signals { told: told.into() })
+    }
+}
+
+fn watch(
+    running: Running,
+    signals: &Signals,
+    timeout: Option<Duration>,
+    report: &Report,
+) -> anyhow::Result<ExitCode> {
+    // The clock ends the run as a signal does, by something that becomes readable.
+    let timer = timeout.map(timer).transpose().context("set the timeout")?;
+    let both = join(signals, timer).context("wait for the end")?;
+    let mut console = running.console();
+    let (input, output) = (io::stdin(), io::stdout());
+    let ends = Relay {
+        input: input.as_fd(),
+        output: output.as_fd(),
+        escape: Relay::ESCAPE,
+        cancel: Some(both.any()),
+    };
+    let left = relay(&mut console, ends).context("the console")?;
+    match left {
+        Left::Ended => match running.wait(Duration::from_secs(10)).context("wait for the machine")? {
+            Exit::PowerOff | Exit::Quit => Ok(ExitCode::SUCCESS),
+            exit => Err(anyhow!("{exit}")),
+        },
+        Left::Escape => {
+            running.kill().context("end the machine")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Left::Cancelled => {
+            let timed_out = both.timed_out();
+            running.kill().context("end the machine")?;
+            if timed_out {
+                report.warning("the machine was ended: its time is over");
+            }
+            Ok(ExitCode::from(if timed_out { TIMED_OUT } else { INTERRUPTED }))
+        }
+    }
+}
+
+fn timer(after: Duration) -> io::Result<OwnedFd> {
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    };
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let value = Timespec::try_from(after.max(Duration::from_millis(1))).unwrap_or(zero);
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: zero, it_value: value })?;
+    Ok(timer)
+}
+
+/// Two descriptors as one: readable when one of them is.
+struct Either<'a> {
+    poll: OwnedFd,
+    timer: Option<OwnedFd>,
+    _signals: &'a Signals,
+}
+
+fn join<'a>(signals: &'a Signals, timer: Option<OwnedFd>) -> io::Result<Either<'a>> {
+    use rustix::event::epoll;
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&poll, &signals.told, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    if let Some(timer) = &timer {
+        epoll::add(&poll, timer, epoll::EventData::new_u64(1), epoll::EventFlags::IN)?;
+    }
+    Ok(Either { poll, timer, _signals: signals })
+}
+
+impl Either<'_> {
+    fn any(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.poll.as_fd()
+    }
+
+    fn timed_out(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.timer
+            .as_ref()
+            .is_some_and(|timer| poll(&mut [PollFd::new(timer, PollFlags::IN)], Some(&now)) == Ok(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_or_refused() {
+        assert_eq!(bytes("10G").unwrap(), 10 << 30);
+        assert_eq!(bytes("512").unwrap(), 512);
+        for wrong in ["", "G", "1.5G", "99999999999999T", "-1"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_disk_says_what_it_does_not_understand() {
+        let error = disk("x.img,frmat=raw").unwrap_err().to_string();
+        assert_eq!(error, "`frmat=raw` is none of format=raw, format=qcow2, readonly, size=SIZE");
+    }
+}
