@@ -168,6 +168,25 @@ fn threads_packs_from_disk_and_the_place_of_the_image_change_nothing() {
 }
 
 #[test]
+fn a_pack_that_was_opened_twice_is_one_pack() {
+    let dir = tempfile::tempdir().unwrap();
+    let contents: Vec<_> = (0..20).map(|seed| noise(seed, 300 + 900 * seed as usize)).collect();
+    let pack = packed(&dir.path().join("pack"), small_blocks(), 1, &contents);
+    let again = Pack::open(pack.path(), pack.index().clone()).unwrap();
+    let tree_of = |second: usize| {
+        let mut tree = Tree::new(meta(0o755));
+        for (bytes, file) in contents.iter().zip(0..) {
+            let from = if file % 2 == 0 { 0 } else { second };
+            let content = (bytes.len() as u64, C::Packed(from, FileRef::new(file)));
+            put_file(&mut tree, &format!("f{file}"), meta(0o644), content);
+        }
+        tree
+    };
+    let once = image(&tree_of(0), std::slice::from_ref(&pack), &options(small_blocks()));
+    assert!(image(&tree_of(1), &[pack, again], &options(small_blocks())) == once);
+}
+
+#[test]
 fn contents_are_shared_between_packs_and_fresh_files() {
     let dir = tempfile::tempdir().unwrap();
     let (big, small) = (noise(1, 100_000), noise(2, 1000));

@@ -110,6 +110,7 @@ pub(super) fn contents<'a, C>(
     let mut joined = Joined {
         contents: Contents { unique: Vec::new(), packs: Vec::new(), of_inode },
         known: HashMap::new(),
+        opened: HashMap::new(),
     };
     // For each pack what is known of its contents, so that a layer used many times is cheap.
     let mut memo: Vec<Vec<u32>> = Vec::new();
@@ -151,21 +152,28 @@ pub(super) fn contents<'a, C>(
 struct Joined<'a> {
     contents: Contents<'a>,
     known: HashMap<(Digest, u64), u32>,
+    /// The numbers of packs by [`Pack::id`].
+    opened: HashMap<usize, u32>,
 }
 
 impl<'a> Joined<'a> {
-    /// The pack's number, given at its first use.
+    /// The pack's number, given at its first use. Whether a layer's pack was opened once or twice must not show, so
+    /// equal packs are one.
     fn pack(&mut self, pack: &'a Pack, settings: Settings) -> Result<u32, WriteError> {
-        let packs = &mut self.contents.packs;
-        if let Some(number) = packs.iter().position(|known| known.is(pack)) {
-            return Ok(number as u32);
+        if let Some(number) = self.opened.get(&pack.id()) {
+            return Ok(*number);
         }
         if !pack.index().made_with(settings) {
             let (found, expected) = (pack.index().key(), settings.key());
             return Err(WriteError::Settings { pack: pack.path().to_owned(), found, expected });
         }
-        packs.push(pack);
-        Ok(packs.len() as u32 - 1)
+        let packs = &mut self.contents.packs;
+        let number = packs.iter().position(|known| known.index() == pack.index()).unwrap_or(packs.len());
+        if number == packs.len() {
+            packs.push(pack);
+        }
+        self.opened.insert(pack.id(), number as u32);
+        Ok(number as u32)
     }
 
     fn join(&mut self, digest: Digest, len: u64, origin: Origin) -> u32 {
