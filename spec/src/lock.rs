@@ -16,9 +16,9 @@ pub const VERSION: u32 = 1;
 pub struct Lock {
     /// [`VERSION`].
     pub version: u32,
-    /// Images of registries, by their full reference.
+    /// Images of registries, by architecture and by their full reference.
     #[serde(default)]
-    pub images: BTreeMap<String, ImagePin>,
+    pub images: BTreeMap<Arch, BTreeMap<String, ImagePin>>,
     /// Debian packages with all they depend on, by architecture and by the list that was asked for (`nginx,curl`).
     #[serde(default)]
     pub packages: BTreeMap<Arch, BTreeMap<String, Vec<PackagePin>>>,
@@ -28,7 +28,7 @@ pub struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagePin {
-    /// The digest of its manifest or index, `sha256:...`.
+    /// The digest of its manifest, `sha256:...`.
     pub digest: String,
     /// The media type of that.
     pub media_type: String,
@@ -98,7 +98,7 @@ impl Lock {
         let hex = |text: &str| {
             text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         };
-        for (name, pin) in &lock.images {
+        for (name, pin) in lock.images.values().flatten() {
             if !pin.digest.strip_prefix("sha256:").is_some_and(hex) {
                 return Err(LockError::Digest { name: name.clone(), digest: pin.digest.clone() });
             }
@@ -126,7 +126,7 @@ mod tests {
     fn lock() -> Lock {
         let mut lock = Lock::default();
         let pin = ImagePin { digest: format!("sha256:{}", "a".repeat(64)), media_type: "m".into(), size: 3 };
-        lock.images.insert("docker.io/library/x:1".into(), pin);
+        lock.images.entry(Arch::Amd64).or_default().insert("docker.io/library/x:1".into(), pin);
         let package = PackagePin {
             name: "p".into(),
             version: "1:2-3".into(),
