@@ -13,7 +13,7 @@ use crate::source::ar::{ArError, Members};
 use kit_disk::squashfs::Settings;
 use kit_disk::squashfs::pack::{Donors, FileRef, Pack, PackError, PackIndex, PackWriter};
 use kit_oci::digest::Digest;
-use kit_oci::layer::{Layer, LayerError};
+use kit_oci::layer::{Layer, LayerError, Options};
 use kit_oci::store::{Store, StoreError};
 use kit_spec::tree::{Action, Change, Kind, TreePath};
 use serde::{Deserialize, Serialize};
@@ -206,7 +206,7 @@ impl<'a> Layers<'a> {
                     })?;
                     let unstamped = Stamp { inode: 0, size: 0, changed: (0, 0) };
                     self.make(&digest, unstamped, |pack| {
-                        read_layer(&mut tar, &digest, pack).map(|changes| (changes, None))
+                        read_layer(&mut tar, &digest, plain(), pack).map(|changes| (changes, None))
                     })?
                 }
             };
@@ -273,7 +273,9 @@ impl<'a> Layers<'a> {
         let store_error = |source| LayersError::Store { digest: digest.clone(), source: Box::new(source) };
         let mut blob = self.store.stream_verified(digest, Some(size)).map_err(store_error)?;
         let result = match form {
-            Form::Oci => read_layer(&mut blob, digest, pack).map(|changes| (changes, None)),
+            Form::Oci => {
+                read_layer(&mut blob, digest, Options::default(), pack).map(|changes| (changes, None))
+            }
             Form::Deb => read_package(&mut blob, digest, pack),
         };
         // If the bytes are not what the digest says, that is the reason for whatever else went wrong.
@@ -308,13 +310,19 @@ impl<'a> Layers<'a> {
     }
 }
 
+/// An archive that is no layer: a name with `.wh.` before it is a name.
+fn plain() -> Options {
+    Options { whiteouts: false, ..Options::default() }
+}
+
 fn read_layer(
     blob: &mut dyn Read,
     digest: &Digest,
+    options: Options,
     pack: &mut PackWriter,
 ) -> Result<Vec<Change<FileRef>>, LayersError> {
     let failed = |source| LayersError::Layer { digest: digest.clone(), source };
-    let layer = Layer::open(blob, None).map_err(failed)?;
+    let layer = Layer::with_options(blob, None, options).map_err(failed)?;
     let mut pack_error = None;
     let store = |_: &TreePath, len: u64, content: &mut dyn Read| {
         pack.add(len, content).map_err(|error| {
@@ -348,7 +356,7 @@ fn read_package(
         if name.starts_with("control.tar") {
             control = read_control(&mut bytes);
         } else if name.starts_with("data.tar") {
-            changes = Some(read_layer(&mut bytes, digest, pack)?);
+            changes = Some(read_layer(&mut bytes, digest, plain(), pack)?);
         }
         io::copy(&mut bytes, &mut io::sink()).map_err(|source| failed(ArError::Read(source)))?;
     }
