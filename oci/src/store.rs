@@ -18,7 +18,7 @@
 //! Blobs need not belong to an image (a Debian package may be kept by its sha256); who keeps such blobs gives them as
 //! roots to [`Store::gc`].
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -165,7 +165,7 @@ pub struct Store {
 #[derive(Debug)]
 #[must_use = "blobs may be swept as soon as this is dropped"]
 pub struct Hold {
-    _lock: File,
+    _lock: file::Lock,
 }
 
 /// A blob that was hashed whole before its first byte is handed out. Reads and seeks like the file it is.
@@ -200,9 +200,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn hold(&self) -> Result<Hold, StoreError> {
-        let lock = self.lock_file()?;
-        lock.lock_shared().map_err(|source| file::error("lock", &self.root.join("lock"), source))?;
-        Ok(Hold { _lock: lock })
+        Ok(Hold { _lock: file::Lock::shared(&self.root.join("lock"))? })
     }
 
     /// The size of a blob in bytes, or `None` if the store has none of this digest. Does not read the blob.
@@ -325,18 +323,10 @@ impl Store {
         StoreError::Corrupt { digest: digest.clone(), store: self.root.clone(), source: Box::new(source) }
     }
 
-    fn lock_file(&self) -> Result<File, StoreError> {
-        file::open_lock(&self.root.join("lock"))
-    }
-
     /// The opposite of [`Store::hold`]: nobody else is at the store. Does not wait, since a pull may take hours.
-    fn alone(&self) -> Result<File, StoreError> {
-        let lock = self.lock_file()?;
-        match lock.try_lock() {
-            Ok(()) => Ok(lock),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { store: self.root.clone() }),
-            Err(TryLockError::Error(source)) => Err(file::error("lock", &self.root.join("lock"), source)),
-        }
+    fn alone(&self) -> Result<file::Lock, StoreError> {
+        let lock = file::Lock::try_exclusive(&self.root.join("lock"))?;
+        lock.ok_or_else(|| StoreError::InUse { store: self.root.clone() })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The store's way with files: nothing but regular files is opened, and what is renamed into place was synced before.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -36,9 +36,42 @@ pub(super) fn open_regular(path: &Path) -> Result<Option<(File, u64)>, StoreErro
     Ok(Some((file, metadata.len())))
 }
 
-/// Opens a file that is never anything but locked.
-pub(super) fn open_lock(path: &Path) -> Result<File, StoreError> {
-    open_writable(path, false)
+/// A file that is never anything but locked. It is unlocked for all when dropped, not only closed: a process that is
+/// being started at the moment has a copy of the descriptor, which would hold the lock until it runs its program.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// Waits until nobody has the lock exclusively.
+    pub(super) fn shared(path: &Path) -> Result<Lock, StoreError> {
+        let file = open_writable(path, false)?;
+        file.lock_shared().map_err(|source| error("lock", path, source))?;
+        Ok(Lock(file))
+    }
+
+    /// Waits until nobody has the lock.
+    pub(super) fn exclusive(path: &Path) -> Result<Lock, StoreError> {
+        let file = open_writable(path, false)?;
+        file.lock().map_err(|source| error("lock", path, source))?;
+        Ok(Lock(file))
+    }
+
+    /// None if somebody has the lock.
+    pub(super) fn try_exclusive(path: &Path) -> Result<Option<Lock>, StoreError> {
+        let file = open_writable(path, false)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(error("lock", path, source)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing does the same, if later.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Opens a file for reading and writing, making it where needed (`new`: it must not be there).

@@ -287,5 +287,7 @@ impl Drop for Part {
         if self.length == 0 && !self.committed {
             let _ = fs::remove_file(&self.path);
         }
+        // As with every lock here: closing alone might be late.
+        let _ = self.file.unlock();
     }
 }

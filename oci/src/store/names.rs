@@ -182,11 +182,8 @@ impl Store {
         file::replace(&self.root.join("index.json.new"), &path, &bytes)
     }
 
-    fn lock_index(&self) -> Result<std::fs::File, StoreError> {
-        let path = self.root.join("index.lock");
-        let lock = file::open_lock(&path)?;
-        lock.lock().map_err(|source| file::error("lock", &path, source))?;
-        Ok(lock)
+    fn lock_index(&self) -> Result<file::Lock, StoreError> {
+        file::Lock::exclusive(&self.root.join("index.lock"))
     }
 }
 

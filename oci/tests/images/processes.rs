@@ -168,6 +168,25 @@ fn a_sweep_does_not_run_while_another_process_pulls() {
 }
 
 #[test]
+fn starting_other_processes_does_not_keep_a_store_in_use() {
+    let here = place();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        let failed = (0..200u32).find_map(|number| {
+            here.store.put_bytes(&number.to_le_bytes()).unwrap();
+            here.store.gc(&[]).err()
+        });
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(failed.is_none(), "{failed:?}");
+    });
+}
+
+#[test]
 fn a_credential_helper_is_asked_by_its_protocol() {
     let server = Server::start(|seen| match seen.header("authorization") {
         Some("Basic dXNlcjpodW50ZXIy") => Answer::status(200),
