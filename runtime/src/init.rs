@@ -260,6 +260,7 @@ fn enter_root(inside: &Inside<'_>, root: &mut OwnedFd) -> Result<()> {
         console::adopt(&terminal.slave)?;
         inside.channel.send_console(terminal.master.as_fd()).map_err(call("send the terminal"))?;
     }
+    mount::close_all(root.as_fd(), inside.bundle.spec.mounts().as_deref().unwrap_or_default())?;
     rootfs::make_paths_read_only(inside.linux.readonly_paths().as_deref().unwrap_or_default())?;
     rootfs::mask_paths(inside.linux.masked_paths().as_deref().unwrap_or_default())?;
     if inside.bundle.spec.root().as_ref().and_then(|r| r.readonly()) == Some(true) {

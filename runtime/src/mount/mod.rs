@@ -239,8 +239,8 @@ fn file_system(
         data = format!("{data}{}mode={:o}", if data.is_empty() { "" } else { "," }, mode & 0o7777);
     }
     let data = c_string(at, &data)?;
-    // What is copied in first must find it writable.
-    let flags = if plan.copy_up { plan.flags - MountFlags::RDONLY } else { plan.flags };
+    // What is copied in, mounted on it or made in it later must find it writable; see `close_all`.
+    let flags = if fstype == "tmpfs" { plan.flags - MountFlags::RDONLY } else { plan.flags };
     match rustix::mount::mount(source, by_fd(&target), fstype, flags, data.as_c_str()) {
         Ok(()) => {}
         // A user namespace may mount sysfs only together with a network namespace of its own.
@@ -254,7 +254,19 @@ fn file_system(
     if plan.copy_up {
         let top = at.reopen()?;
         copy_up(at, &target, &top)?;
-        if plan.flags.contains(MountFlags::RDONLY) {
+    }
+    Ok(())
+}
+
+/// Makes each tmpfs read-only that shall be: once other mounts have their places in it, and devices are made. `root` is
+/// the root directory.
+pub fn close_all(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), Error> {
+    for (index, mount) in mounts.iter().enumerate() {
+        let plan = options::parse(index, mount)?;
+        let tmpfs = matches!(&plan.kind, Kind::FileSystem { fstype, .. } if *fstype == "tmpfs");
+        if tmpfs && plan.flags.contains(MountFlags::RDONLY) {
+            let at = At { index, root, target: mount.destination() };
+            let top = at.reopen()?;
             set_attributes(top.as_fd(), plan.attributes, false).map_err(|e| at.error("make read-only", e))?;
         }
     }
