@@ -352,7 +352,7 @@ fn read_package(
     let mut members = Members::new(blob);
     let mut changes = None;
     let mut control = None;
-    while let Some((name, mut bytes)) = members.next().map_err(failed)? {
+    while let Some((name, mut bytes)) = members.next_member().map_err(failed)? {
         if name.starts_with("control.tar") {
             control = read_control(&mut bytes);
         } else if name.starts_with("data.tar") {

@@ -36,7 +36,7 @@ impl<R: Read> Members<R> {
     ///
     /// # Errors
     /// When the archive is torn or is none.
-    pub fn next(&mut self) -> Result<Option<(String, io::Take<&mut R>)>, ArError> {
+    pub fn next_member(&mut self) -> Result<Option<(String, io::Take<&mut R>)>, ArError> {
         if !self.begun {
             let mut magic = [0; 8];
             self.reader.read_exact(&mut magic).map_err(ArError::Read)?;
@@ -95,7 +95,7 @@ mod tests {
             [MAGIC.as_slice(), &member("debian-binary", b"2.0\n"), &member("data.tar.xz/", b"odd")].concat();
         let mut members = Members::new(deb.as_slice());
         let mut seen = Vec::new();
-        while let Some((name, mut bytes)) = members.next().unwrap() {
+        while let Some((name, mut bytes)) = members.next_member().unwrap() {
             let mut data = Vec::new();
             bytes.read_to_end(&mut data).unwrap();
             seen.push((name, data));
@@ -110,8 +110,11 @@ mod tests {
     fn what_is_torn_or_something_else_is_refused() {
         let whole = [MAGIC.as_slice(), &member("data.tar", b"data")].concat();
         let mut members = Members::new(&whole[..30]);
-        assert!(matches!(members.next(), Err(ArError::Form { problem: "it ends inside a member's header" })));
+        assert!(matches!(
+            members.next_member(),
+            Err(ArError::Form { problem: "it ends inside a member's header" })
+        ));
         let mut members = Members::new(b"PK\x03\x04....".as_slice());
-        assert!(matches!(members.next(), Err(ArError::Form { .. })));
+        assert!(matches!(members.next_member(), Err(ArError::Form { .. })));
     }
 }
