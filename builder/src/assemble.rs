@@ -15,6 +15,7 @@ use crate::root::Kernel;
 use container::{Bundles, ContainerError};
 use files::FilesError;
 pub use kernel_files::{KernelFilesError, kernel_files};
+use kit_oci::bundle::layout;
 use kit_spec::node::{Node, Section, VolumeContent};
 use kit_spec::plan::{self, Plan, PlanError};
 use kit_spec::tree::{Kind, Meta, PathError, Tree, TreeError, TreePath};
@@ -155,16 +156,16 @@ fn volumes(node: &Node, inputs: &Inputs, tree: &mut Tree<Blob>) -> Result<Vec<pl
     let mut planned = Vec::new();
     for volume in &node.volumes {
         let failed = |source| AssembleError::Volume { name: volume.name.clone(), source };
-        let dir = TreePath::parse(format!("containers/volumes/{}", volume.name))?;
-        for sub in ["lower", "tmp", "merged"] {
-            let meta = Meta::root_owned(0o755, i64::from(inputs.epoch));
-            tree.put(&dir.join(&TreePath::parse(sub)?), meta, Kind::Dir).map_err(failed)?;
+        let place = layout::volume(&volume.name, volume.readonly)?;
+        let meta = || Meta::root_owned(0o755, i64::from(inputs.epoch));
+        for dir in place.dirs.iter().chain([&place.lower]) {
+            tree.put(dir, meta(), Kind::Dir).map_err(failed)?;
         }
         match &volume.content {
             VolumeContent::Empty => {}
             VolumeContent::Filesystem(image) => {
                 let image = inputs.images[&image.to_string()].tree.clone();
-                tree.merge(&dir.join(&TreePath::parse("lower")?), image).map_err(failed)?;
+                tree.merge(&place.lower, image).map_err(failed)?;
             }
             VolumeContent::Oci { .. } => return Err(AssembleError::OciVolume { name: volume.name.clone() }),
         }

@@ -5,7 +5,7 @@ use crate::cli::{Global, PinArgs};
 use crate::report::Report;
 use crate::resolve::{Locked, Sources, resolve};
 use anyhow::{Context, anyhow, bail};
-use kit_oci::registry::{Client, Credentials, Mirror, Options};
+use kit_oci::registry::{Client, Credentials, Mirror, Options, Roots};
 use kit_oci::store::Store;
 use kit_spec::artifact::{Arch, Format};
 use kit_spec::lock::Lock;
@@ -123,7 +123,8 @@ pub fn client(global: &Global, offline: bool) -> anyhow::Result<Option<Client>> 
         mirrors.push(word.parse::<Mirror>().with_context(|| format!("--mirror {word}"))?);
     }
     let credentials = Credentials::from_env().context("read registry credentials")?;
-    Ok(Some(Client::new(Options { mirrors, credentials, ..Options::default() })))
+    let roots = Roots::of_the_machine().context("read the machine's certificates")?;
+    Ok(Some(Client::new(Options { mirrors, credentials, roots, ..Options::default() })))
 }
 
 /// Opens the store.
