@@ -84,7 +84,7 @@ fn boot() -> Result<std::convert::Infallible, LoaderError> {
         .map_err(|source| LoaderError::Read { path: "/proc/cmdline".into(), source })?;
     let cmdline = Cmdline::parse(&text);
     for path in fs::read_to_string("/kit/load").unwrap_or_default().lines() {
-        module::load(Path::new(path))?;
+        module::load(Path::new(path), &module::parameters(&text, &module::name_of(path)))?;
     }
     fs::create_dir_all(SYSROOT).map_err(LoaderError::Switch)?;
     if Path::new(INSIDE).exists() {
@@ -146,6 +146,8 @@ fn not_found(wanted: &str, cmdline: &Cmdline, seen: &[String]) -> LoaderError {
 fn mount_iso(device: &str) -> Result<(), LoaderError> {
     const MEDIUM: &str = "/medium";
     fs::create_dir_all(MEDIUM).map_err(LoaderError::Switch)?;
+    // No device asks for a file system; the kernel would run modprobe, which is not here.
+    module::Loader::new()?.name("isofs")?;
     mount(device, MEDIUM, "iso9660", MountFlags::RDONLY, None)
         .map_err(|source| mount_error(device, MEDIUM, source))?;
     mount_file(Path::new("/medium/kit/root.squashfs"))?;

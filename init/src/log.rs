@@ -1,14 +1,17 @@
 //! What containers print: to a bounded file each, and to the console.
 //!
-//! Two files of [`SEGMENT`] bytes at most are kept of each container, below `/run/kit/log`. In memory there is one line
-//! of it, for the console, cut where it is longer. A container that floods loses lines on the console, which are
-//! counted and told, and never anything in its file but the oldest.
+//! Two files of [`SEGMENT`] bytes at most are kept of each name, below `/run/kit/log`. In memory there is one line of it,
+//! for the console, cut where it is longer. A container that floods loses lines on the console, which are counted and
+//! told, and never anything in its file but the oldest.
+//!
+//! Nobody waits for the console: what it does not take is kept if it is PID 1's own, up to [`PENDING`] bytes, and is
+//! otherwise only in the container's file.
 
 use rustix::fs::OFlags;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,16 +19,16 @@ use std::time::Duration;
 pub const SEGMENT: u64 = 256 << 10;
 /// What a line on the console shows at most, in bytes.
 const LINE: usize = 512;
-/// Lines on the console in a second, from all containers.
+/// Lines on the console in a second, from one container.
 const LINES_PER_SECOND: u32 = 200;
+/// Bytes that the console has yet to take.
+const PENDING: usize = 4096;
 
 /// The console, which nobody must wait for.
 pub struct Console {
     file: Option<File>,
     quiet: bool,
-    second: u64,
-    lines: u32,
-    dropped: u32,
+    pending: Vec<u8>,
 }
 
 impl Console {
@@ -33,48 +36,58 @@ impl Console {
     pub fn open(quiet: bool) -> Console {
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
         let file = File::options().write(true).custom_flags(flags).open("/dev/console").ok();
-        Console { file, quiet, second: 0, lines: 0, dropped: 0 }
+        Console { file, quiet, pending: Vec::new() }
     }
 
-    /// A line of PID 1's own: always shown.
+    /// The console itself, when it is to be waited for until it takes more.
+    pub fn awaited(&self) -> Option<&File> {
+        self.file.as_ref().filter(|_| !self.pending.is_empty())
+    }
+
+    /// A line of PID 1's own: shown as soon as the console takes it.
     pub fn say(&mut self, line: &str) {
-        self.write(&[line.as_bytes(), b"\r\n"]);
+        self.write(&[line.as_bytes(), b"\n"], true);
     }
 
-    fn container(&mut self, name: &str, line: &[u8], now: Duration) {
-        if self.quiet {
-            return;
-        }
-        if self.second != now.as_secs() {
-            let dropped = std::mem::take(&mut self.dropped);
-            (self.second, self.lines) = (now.as_secs(), 0);
-            if dropped > 0 {
-                self.say(&format!("kit: {dropped} lines of containers are only in their logs"));
+    /// Goes on with what is pending.
+    pub fn flush(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        self.write(&[&pending], true);
+    }
+
+    /// One write, so that lines of the kernel do not come between. False if the console does not take it.
+    fn write(&mut self, parts: &[&[u8]], ours: bool) -> bool {
+        let Some(file) = &mut self.file else { return true };
+        let text = parts.concat();
+        let mut taken = 0;
+        if self.pending.is_empty() {
+            match file.write(&text) {
+                Ok(len) => taken = len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A console that is broken takes everything.
+                Err(_) => return true,
             }
         }
-        self.lines += 1;
-        if self.lines > LINES_PER_SECOND {
-            self.dropped += 1;
-            return;
+        // The rest of a line that was begun is everybody's.
+        if (ours || taken > 0) && self.pending.len() + text.len() - taken <= PENDING {
+            self.pending.extend_from_slice(&text[taken..]);
+            return true;
         }
-        self.write(&[name.as_bytes(), b": ", line, b"\r\n"]);
-    }
-
-    fn write(&mut self, parts: &[&[u8]]) {
-        if let Some(file) = &mut self.file {
-            // One write, so that lines of the kernel do not come between.
-            let _ = file.write(&parts.concat());
-        }
+        taken == text.len()
     }
 }
 
-/// The log of one container.
+/// The log of what is called by one name.
 pub struct Log {
     name: String,
     path: PathBuf,
     file: Option<File>,
     size: u64,
     line: Vec<u8>,
+    /// The second in which lines are counted, and how many were shown in it.
+    second: u64,
+    shown: u32,
+    dropped: u32,
 }
 
 impl Log {
@@ -86,18 +99,24 @@ impl Log {
             file: None,
             size: 0,
             line: Vec::new(),
+            second: 0,
+            shown: 0,
+            dropped: 0,
         }
     }
 
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Whose it is.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Takes what a container printed.
     pub fn take(&mut self, bytes: &[u8], console: &mut Console, now: Duration) {
         // A log that cannot be written is no reason to stop reading: the container would block.
         let _ = self.keep(bytes);
+        if console.quiet {
+            return;
+        }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = match part.strip_suffix(b"\n") {
                 Some(text) => (text, true),
@@ -113,17 +132,40 @@ impl Log {
 
     /// Shows what is left of a line that did not end.
     pub fn flush(&mut self, console: &mut Console, now: Duration) {
-        if !self.line.is_empty() {
-            let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-            console.container(&self.name, line, now);
-            self.line.clear();
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.show(line.strip_suffix(b"\r").unwrap_or(&line), console, now);
         }
     }
 
+    /// When [`Log::tell`] has something to tell.
+    pub fn deadline(&self) -> Option<Duration> {
+        (self.dropped > 0).then(|| Duration::from_secs(self.second + 1))
+    }
+
+    /// Says how many lines were not shown.
+    pub fn tell(&mut self, console: &mut Console, now: Duration) {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            let dropped = std::mem::take(&mut self.dropped);
+            console.say(&format!("kit: {dropped} lines of {} are only in its log", self.name));
+        }
+    }
+
+    fn show(&mut self, line: &[u8], console: &mut Console, now: Duration) {
+        self.tell(console, now);
+        if self.second != now.as_secs() {
+            (self.second, self.shown) = (now.as_secs(), 0);
+        }
+        self.shown = self.shown.saturating_add(1);
+        let shown = self.shown <= LINES_PER_SECOND
+            && console.write(&[self.name.as_bytes(), b": ", line, b"\n"], false);
+        self.dropped += u32::from(!shown);
+    }
+
     fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.size + bytes.len() as u64 > SEGMENT && self.size > 0 {
-            fs::rename(&self.path, self.path.with_extension("log.1"))?;
+        if self.file.is_some() && self.size + bytes.len() as u64 > SEGMENT {
             self.file = None;
+            fs::rename(&self.path, old(&self.path))?;
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -139,6 +181,66 @@ impl Log {
     }
 }
 
+/// Where a log's older half is.
+fn old(path: &Path) -> PathBuf {
+    path.with_extension("log.1")
+}
+
+/// Reads a log from its beginning, in pieces, while it is written.
+pub struct Reader {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+/// What a [`Reader`] reads at a time, in bytes.
+const PIECE: usize = 4096;
+
+impl Reader {
+    /// Of the log of `name` in a directory.
+    pub fn new(dir: &Path, name: &str) -> Reader {
+        let path = dir.join(format!("{name}.log"));
+        Reader { file: File::open(old(&path)).ok(), path }
+    }
+
+    /// The next piece, broken between characters; none if there is no more for now. Bytes that are no text are replaced.
+    pub fn piece(&mut self) -> Option<String> {
+        let mut buffer = [0; PIECE];
+        loop {
+            let file = match &mut self.file {
+                Some(file) => file,
+                None => self.file.insert(File::open(&self.path).ok()?),
+            };
+            let len = file.read(&mut buffer).unwrap_or(0);
+            if len > 0 {
+                let whole = whole_characters(&buffer[..len]);
+                let _ = file.seek_relative(whole as i64 - len as i64);
+                return Some(String::from_utf8_lossy(&buffer[..whole]).into_owned());
+            }
+            // At its end; a file that is not written any more is followed by another.
+            let inode = |metadata: io::Result<fs::Metadata>| metadata.ok().map(|metadata| metadata.ino());
+            let ours = inode(file.metadata());
+            if ours == inode(fs::metadata(&self.path)) {
+                return None;
+            }
+            let old = old(&self.path);
+            self.file = if ours == inode(fs::metadata(&old)) { None } else { File::open(old).ok() };
+        }
+    }
+}
+
+/// How many of these bytes end before a character that may go on behind them.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let start = bytes.len().saturating_sub(3);
+    let lead = |byte: u8| match byte {
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf7 => 4,
+        _ => 1,
+    };
+    let cut = (start..bytes.len()).find(|at| at + lead(bytes[*at]) > bytes.len());
+    cut.filter(|cut| *cut > 0).unwrap_or(bytes.len())
+}
+
 /// A pipe whose reading end never blocks.
 ///
 /// # Errors
@@ -150,34 +252,4 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn silent() -> Console {
-        Console { file: None, quiet: false, second: 0, lines: 0, dropped: 0 }
-    }
-
-    #[test]
-    fn a_log_keeps_two_files_and_no_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut log = Log::new(dir.path(), "web");
-        let line = [b'x'; 1023].as_slice();
-        for _ in 0..1000 {
-            log.take(&[line, b"\n"].concat(), &mut silent(), Duration::ZERO);
-        }
-        let sizes: u64 =
-            fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
-        assert!(sizes <= 2 * SEGMENT && sizes > SEGMENT, "{sizes}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-        assert!(log.line.capacity() <= 2 * LINE);
-    }
-
-    #[test]
-    fn a_flood_is_counted_and_not_shown() {
-        let mut console = silent();
-        for _ in 0..1000 {
-            console.container("a", b"x", Duration::from_secs(5));
-        }
-        assert_eq!(console.dropped, 1000 - LINES_PER_SECOND);
-    }
-}
+mod tests;

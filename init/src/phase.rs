@@ -1,39 +1,47 @@
 //! The machine made ready for containers: steps that can be named, in order.
 //!
 //! What a step's failure means is decided in one place, [`Step::is_fatal`]: without its mounts a node is none; without a
-//! clock, a name or a driver it is a node that says so.
+//! clock, a name or a volume it is a node that says so.
 
-use crate::mounts::{DIRECTORIES, LINKS, Options, SYSTEM};
-use crate::{module, sys};
+use crate::mounts::{self, DIRECTORIES, FIRST, LINKS, Options, SYSTEM, System};
+use crate::sys;
 use kit_spec::plan::{Plan, Volume};
 use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::time::{ClockId, Timespec, clock_settime};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// A step of making the machine ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The kernel's file systems, and the tmpfs that are written to.
+    /// The kernel's most needed file systems.
+    Kernel,
+    /// All the others, and the tmpfs that are written to.
     Mounts,
     /// Every controller is handed down in the cgroup tree.
     Cgroups,
-    /// Drivers for the devices that are there.
-    Modules,
-    /// The loopback interface.
-    Loopback,
-    /// The node's name.
-    Hostname,
     /// What every process may use.
     Limits,
+    /// The time, if the kernel did not set it.
+    Clock,
+    /// The loopback interface.
+    Loopback,
     /// The plan's volumes.
     Volumes,
+    /// The node's name, which may be that of a network card.
+    Hostname,
 }
 
-/// All, in order.
-pub const STEPS: [Step; 7] =
-    [Step::Mounts, Step::Cgroups, Step::Limits, Step::Modules, Step::Loopback, Step::Hostname, Step::Volumes];
+/// Before drivers are looked for.
+pub const BEFORE_DRIVERS: [Step; 1] = [Step::Kernel];
+/// While they are being loaded.
+pub const WITH_DRIVERS: [Step; 6] =
+    [Step::Mounts, Step::Cgroups, Step::Limits, Step::Clock, Step::Loopback, Step::Volumes];
+/// When the devices have their drivers.
+pub const AFTER_DRIVERS: [Step; 1] = [Step::Hostname];
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +57,7 @@ pub struct StepError {
 impl Step {
     /// Whether a node cannot go on without.
     pub fn is_fatal(self) -> bool {
-        matches!(self, Step::Mounts)
+        matches!(self, Step::Kernel | Step::Mounts)
     }
 
     /// Does it.
@@ -58,13 +66,14 @@ impl Step {
     /// The first thing that failed; what does not depend on it was tried.
     pub fn run(self, plan: &Plan) -> Result<(), StepError> {
         match self {
+            Step::Kernel => kernel(),
             Step::Mounts => mounts(),
             Step::Cgroups => cgroups(Path::new("/sys/fs/cgroup")),
-            Step::Modules => modules(),
-            Step::Loopback => sys::loopback_up().map_err(failed("bring lo up")),
-            Step::Hostname => hostname(),
             Step::Limits => sys::raise_limits().map_err(failed("raise limits")),
-            Step::Volumes => plan.volumes.iter().try_for_each(volume),
+            Step::Clock => clock(Path::new("/sys/class/rtc")),
+            Step::Loopback => sys::loopback_up().map_err(failed("bring lo up")),
+            Step::Volumes => all(plan.volumes.iter().map(volume)),
+            Step::Hostname => hostname(),
         }
     }
 }
@@ -74,13 +83,35 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(io::Error) -> StepError {
     move |source| StepError { doing, source }
 }
 
-fn mounts() -> Result<(), StepError> {
+/// Tries all, and keeps the first failure.
+fn all(results: impl Iterator<Item = Result<(), StepError>>) -> Result<(), StepError> {
+    results.fold(Ok(()), Result::and)
+}
+
+fn kernel() -> Result<(), StepError> {
     // Before /proc is mounted nothing is known to be.
-    let _ = SYSTEM[0].mount(&fs::read_to_string("/proc/self/mounts").unwrap_or_default());
-    let mounted = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    for system in SYSTEM {
-        system.mount(&mounted).map_err(failed(format!("mount {} on {}", system.kind, system.at)))?;
+    mount_all(&SYSTEM[..1])?;
+    mount_all(&SYSTEM[1..FIRST])?;
+    // What the kernel executes for a module that it lacks: this program, as `module::requested`.
+    if let Ok(program) = fs::read_link("/proc/self/exe") {
+        let _ = fs::write("/proc/sys/kernel/modprobe", program.as_os_str().as_encoded_bytes());
     }
+    Ok(())
+}
+
+fn mount_all(systems: &[System]) -> Result<(), StepError> {
+    let text = |path| fs::read_to_string(path).unwrap_or_default();
+    let mounted: Vec<String> = mounts::points(&text("/proc/self/mounts")).collect();
+    let known = text("/proc/filesystems");
+    for system in systems {
+        let doing = || format!("mount {} on {}", system.kind, system.at);
+        system.mount(&mounted, &known).map_err(|source| StepError { doing: doing(), source })?;
+    }
+    Ok(())
+}
+
+fn mounts() -> Result<(), StepError> {
+    mount_all(&SYSTEM[FIRST..])?;
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .map_err(|error| failed("make mounts shared")(error.into()))?;
     for (dir, mode) in DIRECTORIES {
@@ -94,57 +125,51 @@ fn mounts() -> Result<(), StepError> {
             result => result.map_err(failed(format!("link {link}")))?,
         }
     }
-    Ok(())
+    // Containers bind the file that /etc/resolv.conf leads to; who knows the servers writes it later.
+    match fs::File::create_new(RESOLV_CONF) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(RESOLV_CONF)(error)),
+        _ => Ok(()),
+    }
 }
+
+const RESOLV_CONF: &str = "/run/resolvconf/resolv.conf";
 
 /// Hands every controller down from a cgroup to those below it.
 fn cgroups(root: &Path) -> Result<(), StepError> {
     let controllers =
         fs::read_to_string(root.join("cgroup.controllers")).map_err(failed("read cgroup.controllers"))?;
     let at = root.join("cgroup.subtree_control");
-    for controller in controllers.split_whitespace() {
+    let enable = |text: &str| {
+        fs::OpenOptions::new().write(true).open(&at).and_then(|mut file| file.write_all(text.as_bytes()))
+    };
+    let together: String =
+        controllers.split_whitespace().map(|controller| format!("+{controller} ")).collect();
+    if enable(&together).is_err() {
         // One that is not to be had (cpu with real-time processes) is no reason to lose the others.
-        let _ =
-            fs::OpenOptions::new().write(true).open(&at).and_then(|mut file| write!(file, "+{controller}"));
+        controllers.split_whitespace().for_each(|controller| drop(enable(&format!("+{controller}"))));
     }
     Ok(())
 }
 
-/// In a child, so that the indexes' memory goes with it.
-fn modules() -> Result<(), StepError> {
-    sys::in_child(|| {
-        let Ok(mut loader) = module::Loader::new(&module::running()) else { return };
-        let complain = |error: module::LoadError| eprintln!("kit: {error}: {}", error.source);
-        module::each_modalias(Path::new("/sys/devices"), &mut |alias| {
-            if let Err(error) = loader.alias(alias) {
-                complain(error);
-            }
-        });
-        for name in wanted_modules(Path::new("/etc/modules-load.d")) {
-            if let Err(error) = loader.name(&name) {
-                complain(error);
-            }
-        }
-        // A device that a driver brought forth (virtio's, behind PCI) may want one of its own.
-        module::each_modalias(Path::new("/sys/devices"), &mut |alias| drop(loader.alias(alias)));
-    })
-    .map_err(failed("load kernel modules"))
+/// Before this the clock was not set: 2020-01-01, in seconds since 1970.
+const SANE: u64 = 1_577_836_800;
+
+/// Sets the clock from the first real-time clock that tells a time, if it tells of a time long ago.
+fn clock(clocks: &Path) -> Result<(), StepError> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    if now >= Duration::from_secs(SANE) {
+        return Ok(());
+    }
+    let Some(seconds) = hardware_time(clocks) else { return Ok(()) };
+    clock_settime(ClockId::Realtime, Timespec { tv_sec: seconds, tv_nsec: 0 })
+        .map_err(|error| failed("set the clock")(error.into()))
 }
 
-/// Names in `modules-load.d`: a line each, comments begin with `#` or `;` (modules-load.d(5)). Containers need overlay,
-/// which no device asks for.
-fn wanted_modules(dir: &Path) -> Vec<String> {
-    let mut names = vec!["overlay".to_owned()];
-    let Ok(entries) = fs::read_dir(dir) else { return names };
-    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    files.sort();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "conf")) {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let lines =
-            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';']));
-        names.extend(lines.map(str::to_owned));
-    }
-    names
+fn hardware_time(clocks: &Path) -> Option<i64> {
+    let mut clocks: Vec<_> = fs::read_dir(clocks).ok()?.flatten().map(|entry| entry.path()).collect();
+    clocks.sort();
+    let read = |path: &Path| fs::read_to_string(path.join("since_epoch")).ok()?.trim().parse().ok();
+    clocks.iter().filter_map(|path| read(path)).find(|seconds| *seconds >= SANE as i64)
 }
 
 /// `/etc/hostname`, or `kit-` and the first hardware address.
@@ -170,32 +195,30 @@ fn hardware_name(net: &Path) -> String {
 }
 
 fn volume(volume: &Volume) -> Result<(), StepError> {
-    let dir = format!("/containers/volumes/{}", volume.name);
-    let (lower, tmp, merged) = (format!("{dir}/lower"), format!("{dir}/tmp"), format!("{dir}/merged"));
-    let doing = || failed(format!("mount volume {}", volume.name));
-    if volume.readonly {
-        return Options::parse(&["bind", "ro"]).apply("bind", &lower, &merged).map_err(doing());
-    }
-    Options::parse(&["nodev"]).apply("tmpfs", "tmpfs", &tmp).map_err(doing())?;
-    for sub in ["upper", "work"] {
-        fs::create_dir_all(format!("{tmp}/{sub}")).map_err(doing())?;
-    }
-    let data = [format!("lowerdir={lower}"), format!("upperdir={tmp}/upper"), format!("workdir={tmp}/work")];
-    Options::parse(&data).apply("overlay", "overlay", &merged).map_err(doing())
+    let dir = Path::new("/containers/volumes").join(&volume.name);
+    let (lower, tmp, merged) = (dir.join("lower"), dir.join("tmp"), dir.join("merged"));
+    let mount = || -> io::Result<()> {
+        let source = lower.to_string_lossy();
+        if volume.readonly {
+            return Options::parse(&["bind", "ro"]).apply("bind", &source, &merged);
+        }
+        Options::parse(&["nodev"]).apply("tmpfs", "tmpfs", &tmp)?;
+        let (upper, work) = (tmp.join("upper"), tmp.join("work"));
+        fs::create_dir_all(&upper)?;
+        fs::create_dir_all(&work)?;
+        let data = [
+            format!("lowerdir={source}"),
+            format!("upperdir={}", upper.display()),
+            format!("workdir={}", work.display()),
+        ];
+        Options::parse(&data).apply("overlay", "overlay", &merged)
+    };
+    mount().map_err(failed(format!("mount volume {}", volume.name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn wanted_modules_are_read_in_the_order_of_files() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("b.conf"), "# no\nip_vs\n").unwrap();
-        fs::write(dir.path().join("a.conf"), "br_netfilter\n;x\n\n").unwrap();
-        fs::write(dir.path().join("c.txt"), "never\n").unwrap();
-        assert_eq!(wanted_modules(dir.path()), ["overlay", "br_netfilter", "ip_vs"]);
-    }
 
     #[test]
     fn a_name_comes_from_the_first_real_interface() {
@@ -212,7 +235,29 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_tells_a_sane_time_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, time) in [("rtc0", "17\n"), ("rtc1", "1700000000\n"), ("rtc2", "1800000000\n")] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("since_epoch"), time).unwrap();
+        }
+        assert_eq!(hardware_time(dir.path()), Some(1_700_000_000));
+        assert_eq!(hardware_time(Path::new("/nowhere")), None);
+    }
+
+    #[test]
     fn only_mounts_are_vital() {
-        assert_eq!(STEPS.iter().filter(|step| step.is_fatal()).count(), 1);
+        let steps = [BEFORE_DRIVERS.as_slice(), &WITH_DRIVERS, &AFTER_DRIVERS].concat();
+        let fatal: Vec<Step> = steps.into_iter().filter(|step| step.is_fatal()).collect();
+        assert_eq!(fatal, [Step::Kernel, Step::Mounts]);
+    }
+
+    #[test]
+    fn one_failure_does_not_keep_the_others_from_being_tried() {
+        let mut tried = 0;
+        let error = || io::Error::from(io::ErrorKind::NotFound);
+        let results = ["a", "b", "c"].map(|name| (name != "a").then_some(()).ok_or(failed(name)(error())));
+        let result = all(results.into_iter().inspect(|_| tried += 1));
+        assert_eq!((result.unwrap_err().doing.as_str(), tried), ("a", 3));
     }
 }

@@ -1,16 +1,23 @@
 //! PID 1's loop: what happens becomes an event, what is to be done is done.
 //!
-//! One thread, one epoll: signals (the dead, the power button's SIGTERM), containers' output, the control socket,
-//! buttons, new devices, the clock. Nothing here decides what a failure means; [`supervise`](crate::supervise) does.
+//! ```text
+//! /proc /sys /dev ─▶ a child loads drivers ─▶ mounts, cgroups, .. volumes ─▶ drivers are there ─▶ the plan
+//! ```
+//!
+//! One thread, one epoll: signals (the dead, SIGTERM), containers' output, the control socket, buttons, new devices, the
+//! clock. Nothing here decides what a failure means; [`supervise`](crate::supervise) does.
 
+mod devices;
 mod engine;
+mod probe;
 mod socket;
 
 use crate::log::Console;
-use crate::phase::STEPS;
-use crate::supervise::{Action, Event, Finish, Order, Supervisor, Time};
-use crate::{button, control, shutdown, sys};
-use engine::Engine;
+use crate::phase::{AFTER_DRIVERS, BEFORE_DRIVERS, Step, WITH_DRIVERS};
+use crate::supervise::{Action, End, Event, Finish, Order, Supervisor, Time};
+use crate::{control, module, shutdown, sys};
+use devices::Devices;
+use engine::{Engine, Io};
 use kit_spec::plan::{self, Plan};
 use rustix::event::epoll;
 use socket::Clients;
@@ -19,11 +26,16 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Signals that PID 1 heeds: busybox's and systemd's meanings.
 const SIGNALS: [i32; 6] =
     [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPWR];
+/// How long boot waits for drivers: one that hangs must not keep a node from starting.
+const DRIVERS_LIMIT: Duration = Duration::from_secs(60);
+/// How long the end waits for what is still being deleted.
+const LAST_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a ready descriptor is, in the upper half of its epoll word; the lower says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,121 +46,139 @@ enum Source {
     Client,
     Button,
     Devices,
+    Drivers,
+    Console,
 }
 
-const SOURCES: [Source; 6] =
-    [Source::Signals, Source::Output, Source::Door, Source::Client, Source::Button, Source::Devices];
+const SOURCES: [Source; 8] = [
+    Source::Signals,
+    Source::Output,
+    Source::Door,
+    Source::Client,
+    Source::Button,
+    Source::Devices,
+    Source::Drivers,
+    Source::Console,
+];
 
 fn word(source: Source, which: u32) -> epoll::EventData {
     epoll::EventData::new_u64((source as u64) << 32 | u64::from(which))
 }
 
-/// The whole life of a node.
+/// The whole life of a node; or, as the kernel executes it (see [`module::requested`]), the loading of one module.
 pub fn main() -> ExitCode {
     if std::process::id() != 1 {
+        let args: Vec<String> = std::env::args().skip(1).collect();
+        if let [quiet, dashes, name] = args.as_slice()
+            && (quiet.as_str(), dashes.as_str()) == ("-q", "--")
+        {
+            return if module::requested(name) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
         eprintln!("error: kit-init is PID 1 of a node; `kitctl` talks to it");
         return ExitCode::FAILURE;
     }
     match Init::new() {
-        Ok(init) => init.run(),
+        Ok(init) => {
+            let finish = init.run();
+            shutdown::finish(finish);
+            // The kernel refused to end, or stands still.
+            loop {
+                sys::wait_for_child(Duration::from_secs(3600));
+            }
+        }
+        // The end of PID 1 makes the kernel panic, which does what `panic=` says.
         Err(why) => {
             eprintln!("kit: init failed: {why}");
-            shutdown::finish(Finish::PowerOff);
+            ExitCode::FAILURE
         }
-    }
-    // The kernel refused to end: standing still is what is left.
-    loop {
-        let _ = rustix::thread::nanosleep(&rustix::time::Timespec { tv_sec: 3600, tv_nsec: 0 });
     }
 }
 
 struct Init {
+    plan: Rc<Plan>,
     supervisor: Supervisor,
     engine: Engine,
     console: Console,
+    /// Whether the console is waited for.
+    awaits_console: bool,
     clients: Clients,
     poll: OwnedFd,
     signals: OwnedFd,
-    devices: Option<OwnedFd>,
-    buttons: Vec<fs::File>,
+    devices: Devices,
     events: VecDeque<Event>,
     began: Instant,
-    over: Option<Finish>,
+    /// How it ends, and how long that may wait for the last children.
+    over: Option<(Finish, Time)>,
 }
 
 impl Init {
     fn new() -> Result<Init, String> {
+        let began = Instant::now();
         let signals = sys::signal_descriptor(&SIGNALS).map_err(|error| format!("signals: {error}"))?;
         // The plan before anything else: without one there is nothing to do.
         let json = fs::read(plan::PATH).map_err(|error| format!("read {}: {error}", plan::PATH))?;
         let plan = Plan::parse(&json).map_err(|error| format!("{}: {error}", plan::PATH))?;
         drop(json);
-        let mut trouble = Vec::new();
-        for step in STEPS {
-            if let Err(error) = step.run(&plan) {
-                let text = format!("kit: {error}: {}", error.source);
-                if step.is_fatal() {
-                    return Err(text);
-                }
-                trouble.push(text);
-            }
-        }
-        let quiet = fs::read_to_string("/proc/cmdline")
-            .is_ok_and(|line| line.split_whitespace().any(|word| word == "kit.quiet"));
-        let mut console = Console::open(quiet);
-        for text in trouble {
-            console.say(&text);
-        }
+        let plan = Rc::new(plan);
+        let mut trouble = steps(&BEFORE_DRIVERS, &plan)?;
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
+        let devices = Devices::new(&poll);
+        trouble.extend(steps(&WITH_DRIVERS, &plan)?);
+        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        let mut console = Console::open(cmdline.split_whitespace().any(|word| word == "kit.quiet"));
+        trouble.iter().for_each(|text| console.say(text));
         // ctrl-alt-del shall be a signal, not an end.
         let _ = rustix::system::reboot(rustix::system::RebootCommand::CadOff);
-        let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
-        let watch = |fd: &dyn AsFd, source, which| {
-            let added = epoll::add(&poll, fd.as_fd(), word(source, which), epoll::EventFlags::IN);
-            added.map_err(|error| format!("epoll: {error}"))
-        };
-        watch(&signals, Source::Signals, 0)?;
         let door = control::listen(Path::new(control::PATH))
             .map_err(|error| format!("{}: {error}", control::PATH))?;
-        watch(&door, Source::Door, 0)?;
-        let devices = sys::uevent_socket().ok();
-        if let Some(devices) = &devices {
-            watch(devices, Source::Devices, 0)?;
+        for (fd, source) in [(signals.as_fd(), Source::Signals), (door.as_fd(), Source::Door)] {
+            epoll::add(&poll, fd, word(source, 0), epoll::EventFlags::IN)
+                .map_err(|error| format!("epoll: {error}"))?;
         }
-        let buttons = button::open_all(Path::new("/dev/input"));
-        for (which, button) in (0..).zip(&buttons) {
-            watch(button, Source::Button, which)?;
-        }
-        let engine = Engine::new(&plan);
-        let supervisor = Supervisor::new(plan);
-        Ok(Init {
-            supervisor,
-            engine,
+        let mut init = Init {
+            supervisor: Supervisor::new(Rc::clone(&plan), panic_after(&cmdline)),
+            engine: Engine::new(Rc::clone(&plan)),
+            plan,
             console,
+            awaits_console: false,
             clients: Clients::new(door),
             poll,
             signals,
             devices,
-            buttons,
-            events: VecDeque::from([Event::Boot]),
-            began: Instant::now(),
+            events: VecDeque::new(),
+            began,
             over: None,
-        })
+        };
+        if !init.devices.are_missing() {
+            init.boot();
+        }
+        Ok(init)
     }
 
-    fn run(mut self) {
-        while self.over.is_none() {
+    fn run(mut self) -> Finish {
+        loop {
             self.happen();
-            if self.over.is_some() {
-                break;
+            let now = self.now();
+            match self.over {
+                Some((finish, until)) if !self.engine.is_busy() || until <= now => return finish,
+                _ => self.wait(now),
             }
-            self.wait();
         }
-        self.engine.close(&mut self.console, self.began.elapsed());
-        shutdown::finish(self.over.unwrap_or(Finish::PowerOff));
     }
 
     fn now(&self) -> Time {
         self.began.elapsed()
+    }
+
+    /// The machine is ready: the plan begins.
+    fn boot(&mut self) {
+        self.devices.no_longer_missing(&self.poll);
+        // Their failures are told, and none is fatal.
+        for text in steps(&AFTER_DRIVERS, &self.plan).unwrap_or_else(|text| vec![text]) {
+            self.console.say(&text);
+        }
+        sys::trim_heap();
+        self.events.push_back(Event::Boot);
     }
 
     /// Works off what happened, and what that brings.
@@ -169,58 +199,91 @@ impl Init {
     fn act(&mut self, action: Action, now: Time) {
         match action {
             Action::Start(unit) => {
-                let plan = self.supervisor.plan();
-                if let Err(why) = self.engine.start(unit, plan, &self.poll) {
-                    self.events.push_back(Event::Ended(unit, crate::supervise::End::NotStarted(why)));
+                if let Err(why) = self.engine.start(unit, &self.poll) {
+                    self.events.push_back(Event::Ended(unit, End::NotStarted(why)));
                 }
             }
             Action::Signal(unit, signal) => self.engine.signal(unit, signal),
             Action::Kill(unit, how) => self.engine.kill(unit, how),
             Action::Probe(service) => self.engine.probe(service, now),
             Action::Say(line) => self.console.say(&line.to_string()),
-            Action::Finish(finish) => self.over = Some(finish),
+            Action::Finish(finish) => self.over = Some((finish, now + LAST_LIMIT)),
         }
     }
 
-    fn wait(&mut self) {
-        let deadlines = [self.supervisor.deadline(), self.engine.deadline()];
-        let now = self.now();
-        let timeout = deadlines.into_iter().flatten().min().map(|at| {
+    /// When something is to be done though nothing happens.
+    fn deadline(&self) -> Option<Time> {
+        let drivers = self.devices.are_missing().then_some(DRIVERS_LIMIT);
+        let over = self.over.map(|(_, until)| until);
+        [self.supervisor.deadline(), self.engine.deadline(), drivers, over].into_iter().flatten().min()
+    }
+
+    fn wait(&mut self, now: Time) {
+        self.await_console();
+        let timeout = self.deadline().map(|at| {
             // Rounded up, or the loop would turn until the time has really come.
             let left = at.saturating_sub(now) + Duration::from_micros(100);
             rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
         });
         let mut ready: [std::mem::MaybeUninit<epoll::Event>; 32] =
             [const { std::mem::MaybeUninit::uninit() }; 32];
-        let (ready, _) = match epoll::wait(&self.poll, &mut ready, timeout.as_ref()) {
-            Ok(ready) => ready,
-            Err(_) => return,
-        };
-        let words: Vec<u64> = ready.iter().map(|event| event.data.u64()).collect();
-        for word in words {
-            let which = word as u32;
-            match SOURCES.get((word >> 32) as usize) {
-                Some(Source::Signals) => self.signals(),
-                Some(Source::Output) => {
-                    let now = self.now();
-                    let follow = self.engine.output(which, &mut self.console, now, &self.poll);
-                    self.clients.follow(follow, &self.poll);
+        if let Ok((ready, _)) = epoll::wait(&self.poll, &mut ready, timeout.as_ref()) {
+            for event in ready.iter() {
+                let word = event.data.u64();
+                if let Some(source) = SOURCES.get((word >> 32) as usize) {
+                    self.heed(*source, word as u32);
                 }
-                Some(Source::Door) => self.clients.accept(&self.poll),
-                Some(Source::Client) => self.client(which),
-                Some(Source::Button) => self.button(which),
-                Some(Source::Devices) => self.devices(),
-                None => {}
             }
         }
         let now = self.now();
-        self.engine.probes(self.supervisor.plan(), now);
+        if self.devices.are_missing() && now >= DRIVERS_LIMIT {
+            self.console.say("kit: boot goes on without the drivers that are still being loaded");
+            self.boot();
+        }
+        self.engine.tick(&mut self.console, now);
+    }
+
+    /// The console is waited for only while it owes us something.
+    fn await_console(&mut self) {
+        let awaited = self.console.awaited();
+        if let (Some(console), false) = (awaited, self.awaits_console) {
+            let flags = epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT;
+            self.awaits_console = epoll::add(&self.poll, console, word(Source::Console, 0), flags).is_ok();
+        }
+    }
+
+    fn heed(&mut self, source: Source, which: u32) {
+        match source {
+            Source::Signals => self.signals(),
+            Source::Output => {
+                let now = self.now();
+                if let Some(name) = self.engine.output(which, &mut self.console, now) {
+                    self.clients.printed(name, &self.poll);
+                }
+            }
+            Source::Door => self.clients.accept(&self.poll),
+            Source::Client => {
+                let orders = self.clients.serve(which, &self.supervisor, &self.engine, &self.poll);
+                self.events.extend(orders.into_iter().map(Event::Order));
+            }
+            Source::Button if self.devices.pressed(which) => self.finish(Finish::PowerOff),
+            Source::Button => {}
+            Source::Devices => self.devices.heard(&self.poll),
+            Source::Drivers => self.boot(),
+            Source::Console => {
+                if let Some(console) = self.console.awaited() {
+                    let _ = epoll::delete(&self.poll, console);
+                }
+                self.awaits_console = false;
+                self.console.flush();
+            }
+        }
     }
 
     fn signals(&mut self) {
         while let Some(signal) = sys::next_signal(&self.signals) {
             match signal {
-                libc::SIGCHLD => self.engine.reap(self.supervisor.plan(), &mut self.events),
+                libc::SIGCHLD => self.reap(),
                 libc::SIGINT => self.finish(Finish::Reboot),
                 libc::SIGUSR1 => self.finish(Finish::Halt),
                 libc::SIGTERM | libc::SIGUSR2 | libc::SIGPWR => self.finish(Finish::PowerOff),
@@ -229,44 +292,60 @@ impl Init {
         }
     }
 
+    /// Takes away all the dead; those that were nobody's are orphans.
+    fn reap(&mut self) {
+        let now = self.now();
+        while let Some((pid, status)) = sys::reap(None) {
+            if self.devices.dead(pid, &self.poll) {
+                continue;
+            }
+            let mut io = Io { events: &mut self.events, console: &mut self.console, poll: &self.poll };
+            self.engine.dead(pid, &status.into(), now, &mut io);
+        }
+    }
+
     fn finish(&mut self, finish: Finish) {
         self.events.push_back(Event::Order(Order::Finish(finish)));
     }
+}
 
-    fn client(&mut self, which: u32) {
-        let orders = self.clients.serve(which, &self.supervisor, &self.engine, &self.poll);
-        self.events.extend(orders.into_iter().map(Event::Order));
-    }
-
-    fn button(&mut self, which: u32) {
-        if self.buttons.get_mut(which as usize).is_some_and(button::is_power) {
-            self.finish(Finish::PowerOff);
-        }
-    }
-
-    /// New devices: drivers, in a child as at boot, and buttons.
-    fn devices(&mut self) {
-        let Some(socket) = &self.devices else { return };
-        let aliases = crate::module::heard(socket);
-        if !aliases.is_empty() {
-            // The child is reaped like any other.
-            let _ = sys::fork(|| {
-                if let Ok(mut loader) = crate::module::Loader::new(&crate::module::running()) {
-                    aliases.iter().for_each(|alias| drop(loader.alias(alias)));
-                }
-                0
-            });
-        }
-        let known = self.buttons.len();
-        if known < 8 {
-            for button in button::open_all(Path::new("/dev/input")) {
-                if !self.buttons.iter().any(|old| button::is_same(old, &button)) {
-                    let which = self.buttons.len() as u32;
-                    let _ =
-                        epoll::add(&self.poll, &button, word(Source::Button, which), epoll::EventFlags::IN);
-                    self.buttons.push(button);
-                }
+/// Does steps in order; what failed, or the failure without which it cannot go on.
+fn steps(steps: &[Step], plan: &Plan) -> Result<Vec<String>, String> {
+    let mut trouble = Vec::new();
+    for step in steps {
+        if let Err(error) = step.run(plan) {
+            let text = format!("{error}: {}", error.source);
+            if step.is_fatal() {
+                return Err(text);
             }
+            trouble.push(format!("kit: {text}"));
+        }
+    }
+    Ok(trouble)
+}
+
+/// `kit.panic=SECONDS`.
+fn panic_after(cmdline: &str) -> Option<Duration> {
+    let words = cmdline.split_whitespace().rev();
+    let value = words.filter_map(|word| word.strip_prefix("kit.panic=")).next()?;
+    value.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_on_panic_counts() {
+        assert_eq!(panic_after("quiet kit.panic=5 kit.panic=10\n"), Some(Duration::from_secs(10)));
+        assert_eq!(panic_after("panic=5 kit.panic=x"), None);
+    }
+
+    #[test]
+    fn words_say_which_source_they_are_of() {
+        for source in SOURCES {
+            let word = word(source, 7).u64();
+            assert_eq!((SOURCES[(word >> 32) as usize], word as u32), (source, 7));
         }
     }
 }

@@ -32,7 +32,7 @@ pub fn finish(how: Finish) {
 fn all_gone(within: Duration) -> bool {
     let end = Instant::now() + within;
     loop {
-        while sys::reap().is_some() {}
+        while sys::reap(None).is_some() {}
         if !sys::has_children() {
             return true;
         }

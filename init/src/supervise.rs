@@ -8,10 +8,18 @@
 //! [`Supervisor::step`] takes what happened and the time, and says what to do. It starts no process and reads no clock,
 //! so a million schedules can be tried in a test. All meaning of a failure is decided here, in [`Supervisor::ended`] for
 //! tasks and [`Supervisor::down`] for services.
+//!
+//! A required task that fails stops the boot: its services are not started, and the node stands there to be looked at,
+//! or starts anew after the time that `kit.panic=SECONDS` gives. Nothing waits for what cannot be killed: after
+//! [`KILL_LIMIT`] it counts as ended.
 
-use kit_spec::node::{Kill, Policy, Signal};
+mod event;
+
+pub use event::{Action, End, Event, Finish, Line, Order, Unit};
+
+use kit_spec::node::{Kill, Policy, Signal, Stop, duration};
 use kit_spec::plan::Plan;
-use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Since some beginning; only differences count.
@@ -21,120 +29,8 @@ pub type Time = Duration;
 pub const RECOVERED: Duration = Duration::from_secs(60);
 /// How long a container of `onshutdown` may run that has no timeout: a node that is told to stop, stops.
 pub const ONSHUTDOWN_LIMIT: Duration = Duration::from_secs(60);
-
-/// A container of the plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Unit {
-    /// By its place in `onboot`.
-    Onboot(usize),
-    /// By its place in `services`.
-    Service(usize),
-    /// By its place in `onshutdown`.
-    Onshutdown(usize),
-}
-
-/// How a container's first process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// By itself, with this code.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-    /// It was never there: why.
-    NotStarted(String),
-}
-
-/// What the machine is to do at its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// Turn itself off.
-    PowerOff,
-    /// Start anew.
-    Reboot,
-    /// Stand still.
-    Halt,
-}
-
-/// What somebody wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// The whole node to end.
-    Finish(Finish),
-    /// A service to end and stay so.
-    Stop(usize),
-    /// A service to start, if it does not run.
-    Start(usize),
-    /// A service to end and start.
-    Restart(usize),
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The plan begins.
-    Boot,
-    /// A container's process runs.
-    Started(Unit),
-    /// A container's process ended, or never began.
-    Ended(Unit, End),
-    /// A service's probe succeeded.
-    Ready(usize),
-    /// Somebody wants something.
-    Order(Order),
-    /// The time of [`Supervisor::deadline`] came.
-    Tick,
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Start a container.
-    Start(Unit),
-    /// Send a signal to a container's first process.
-    Signal(Unit, Signal),
-    /// End a container for good.
-    Kill(Unit, Kill),
-    /// Try a service's probe until it succeeds.
-    Probe(usize),
-    /// Say a line on the console.
-    Say(Line),
-    /// All is over: end the machine.
-    Finish(Finish),
-}
-
-/// A line for the console; tests and people wait for these words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// Every service is ready.
-    Ready,
-    /// Something failed.
-    Failed(String, String),
-    /// Services will not be started.
-    BootStopped(String),
-    /// The end begins.
-    Shutdown,
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Line::Ready => f.write_str("kit: ready"),
-            Line::Failed(name, why) => write!(f, "kit: {name} failed: {why}"),
-            Line::BootStopped(name) => write!(f, "kit: boot stopped: {name} is required"),
-            Line::Shutdown => f.write_str("kit: shutdown"),
-        }
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            End::Code(code) => write!(f, "exit code {code}"),
-            End::Signal(signal) => write!(f, "killed by signal {signal}"),
-            End::NotStarted(why) => f.write_str(why),
-        }
-    }
-}
+/// How long a container may take to end that was killed. One that the kernel holds may never.
+pub const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where a service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,8 +53,10 @@ pub enum Status {
     },
     /// It was told to end.
     Stopping {
-        /// When it is killed; none once it was.
-        kill_at: Option<Time>,
+        /// When it is killed; once it was, when it is given up.
+        until: Time,
+        /// Whether it was killed.
+        killed: bool,
         /// Whether it starts again.
         again: bool,
     },
@@ -177,37 +75,63 @@ struct ServiceState {
     retries: u32,
     /// Whether it was ever ready, which those after it wait for.
     was_ready: bool,
-    /// Why it is being killed, where that counts as a failure.
+    /// Why it is being stopped, where that counts as a failure.
     blame: Option<String>,
     /// Restarts altogether.
     restarts: u32,
 }
 
+/// A container that runs to its end, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Task {
+    unit: Unit,
+    stage: Stage,
+    /// When the next stage begins.
+    until: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Runs,
+    /// Told to end.
+    Asked,
+    Killed,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    Onboot { index: usize, since: Time, killed: bool },
-    Stopped,
-    Services { said: bool },
-    Stopping { finish: Finish, boot_killed: bool },
-    Onshutdown { finish: Finish, index: usize, since: Time, killed: bool },
+    /// The machine is being made ready.
+    Before,
+    Onboot,
+    /// A required task failed.
+    Stopped {
+        reboot_at: Option<Time>,
+    },
+    Services {
+        said: bool,
+    },
+    /// Services stop, and the task that runs.
+    Stopping(Finish),
+    Onshutdown(Finish),
     Over,
 }
 
 /// See the module's text.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    plan: Plan,
+    plan: Rc<Plan>,
+    /// After how long a node starts anew whose boot stopped.
+    panic: Option<Duration>,
     /// For each service, the places of those that it starts after.
     after: Vec<Vec<usize>>,
     services: Vec<ServiceState>,
     phase: Phase,
-    /// The onboot container that runs.
-    boot_runs: bool,
+    task: Option<Task>,
 }
 
 impl Supervisor {
-    /// Over a checked plan.
-    pub fn new(plan: Plan) -> Self {
+    /// Over a checked plan; `panic` is `kit.panic=` of the kernel's command line.
+    pub fn new(plan: Rc<Plan>, panic: Option<Duration>) -> Self {
         let place = |name: &String| plan.services.iter().position(|other| other.name == *name);
         let after = plan.services.iter().map(|s| s.after.iter().filter_map(place).collect()).collect();
         let services = plan.services.iter().map(|service| ServiceState {
@@ -219,7 +143,7 @@ impl Supervisor {
             restarts: 0,
         });
         let services = services.collect();
-        Supervisor { after, services, phase: Phase::Stopped, boot_runs: false, plan }
+        Supervisor { panic, after, services, phase: Phase::Before, task: None, plan }
     }
 
     /// The plan.
@@ -239,21 +163,21 @@ impl Supervisor {
 
     /// True once the end has begun.
     pub fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Stopping { .. } | Phase::Onshutdown { .. } | Phase::Over)
+        matches!(self.phase, Phase::Stopping(_) | Phase::Onshutdown(_) | Phase::Over)
     }
 
     /// What is to be done now that something happened.
     pub fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Boot => self.boot(0, now, &mut actions),
+            Event::Boot if self.phase == Phase::Before => self.boot(0, now, &mut actions),
             Event::Started(Unit::Service(at)) => self.started(at, now, &mut actions),
-            Event::Started(_) => {}
+            Event::Started(unit) => self.task_started(unit, &mut actions),
             Event::Ended(Unit::Service(at), end) => self.down(at, &end, now, &mut actions),
             Event::Ended(unit, end) => self.ended(unit, &end, now, &mut actions),
             Event::Ready(at) => self.ready(at),
             Event::Order(order) => self.order(order, now, &mut actions),
-            Event::Tick => {}
+            Event::Boot | Event::Tick => {}
         }
         self.time(now, &mut actions);
         self.advance(now, &mut actions);
@@ -263,36 +187,33 @@ impl Supervisor {
     /// When [`Event::Tick`] is wanted.
     pub fn deadline(&self) -> Option<Time> {
         let services = self.services.iter().enumerate().filter_map(|(at, state)| match &state.status {
-            Status::Backoff { until } => Some(*until),
-            Status::Stopping { kill_at, .. } => *kill_at,
+            Status::Backoff { until } | Status::Stopping { until, .. } => Some(*until),
             Status::Running { since, ready: false } => {
                 self.plan.services[at].ready.as_ref().map(|ready| *since + ready.deadline)
             }
             _ => None,
         });
-        services.chain(self.task_deadline()).min()
-    }
-
-    fn task_deadline(&self) -> Option<Time> {
-        match &self.phase {
-            Phase::Onboot { index, since, killed: false } => {
-                self.plan.onboot.get(*index)?.timeout.map(|timeout| *since + timeout)
-            }
-            Phase::Onshutdown { index, since, killed: false, .. } => {
-                Some(*since + self.plan.onshutdown.get(*index)?.timeout.unwrap_or(ONSHUTDOWN_LIMIT))
-            }
+        let phase = match self.phase {
+            Phase::Stopped { reboot_at } => reboot_at,
             _ => None,
-        }
+        };
+        services.chain(self.task.and_then(|task| task.until)).chain(phase).min()
     }
 
     fn boot(&mut self, index: usize, now: Time, actions: &mut Vec<Action>) {
-        if index < self.plan.onboot.len() {
-            self.phase = Phase::Onboot { index, since: now, killed: false };
-            self.boot_runs = true;
-            actions.push(Action::Start(Unit::Onboot(index)));
-        } else {
-            self.phase = Phase::Services { said: false };
+        match self.plan.onboot.get(index) {
+            Some(task) => {
+                self.phase = Phase::Onboot;
+                let until = task.timeout.map(|timeout| now + timeout);
+                self.begin(Unit::Onboot(index), until, actions);
+            }
+            None => self.phase = Phase::Services { said: false },
         }
+    }
+
+    fn begin(&mut self, unit: Unit, until: Option<Time>, actions: &mut Vec<Action>) {
+        self.task = Some(Task { unit, stage: Stage::Runs, until });
+        actions.push(Action::Start(unit));
     }
 
     fn started(&mut self, at: usize, now: Time, actions: &mut Vec<Action>) {
@@ -314,6 +235,12 @@ impl Supervisor {
         }
     }
 
+    fn task_started(&mut self, unit: Unit, actions: &mut Vec<Action>) {
+        if self.task.is_some_and(|task| task.unit == unit && task.stage == Stage::Asked) {
+            actions.push(Action::Signal(unit, Signal::TERM));
+        }
+    }
+
     fn ready(&mut self, at: usize) {
         let state = &mut self.services[at];
         if let Status::Running { ready, .. } = &mut state.status {
@@ -324,31 +251,25 @@ impl Supervisor {
 
     /// A task ended: what that means for the boot, or the end.
     fn ended(&mut self, unit: Unit, end: &End, now: Time, actions: &mut Vec<Action>) {
-        if matches!(unit, Unit::Onboot(_)) {
-            self.boot_runs = false;
+        let Some(task) = self.task.take_if(|task| task.unit == unit) else { return };
+        // Why one was killed has been said.
+        let failed = task.stage != Stage::Runs || *end != End::Code(0);
+        let (index, list) = match unit {
+            Unit::Onboot(at) => (at, &self.plan.onboot),
+            Unit::Onshutdown(at) => (at, &self.plan.onshutdown),
+            Unit::Service(_) => return,
+        };
+        let (name, required) = (&list[index].name, list[index].required);
+        if failed && task.stage == Stage::Runs {
+            actions.push(Action::Say(Line::Failed(name.clone(), end.to_string())));
         }
-        match (&self.phase, unit) {
-            (Phase::Onboot { index, killed, .. }, Unit::Onboot(at)) if *index == at => {
-                let task = &self.plan.onboot[at];
-                let failed = *killed || *end != End::Code(0);
-                if failed && !killed {
-                    actions.push(Action::Say(Line::Failed(task.name.clone(), end.to_string())));
-                }
-                if failed && task.required {
-                    actions.push(Action::Say(Line::BootStopped(task.name.clone())));
-                    self.phase = Phase::Stopped;
-                } else {
-                    self.boot(at + 1, now, actions);
-                }
+        match self.phase {
+            Phase::Onboot if failed && required => {
+                actions.push(Action::Say(Line::BootStopped(name.clone())));
+                self.phase = Phase::Stopped { reboot_at: self.panic.map(|panic| now + panic) };
             }
-            (Phase::Onshutdown { finish, index, killed, .. }, Unit::Onshutdown(at)) if *index == at => {
-                let finish = *finish;
-                if !killed && *end != End::Code(0) {
-                    let name = self.plan.onshutdown[at].name.clone();
-                    actions.push(Action::Say(Line::Failed(name, end.to_string())));
-                }
-                self.onshutdown(at + 1, finish, now, actions);
-            }
+            Phase::Onboot => self.boot(index + 1, now, actions),
+            Phase::Onshutdown(finish) => self.onshutdown(index + 1, finish, now, actions),
             _ => {}
         }
     }
@@ -363,7 +284,10 @@ impl Supervisor {
             Status::Starting => Duration::ZERO,
             Status::Stopping { again, .. } => {
                 state.status = if again { Status::Waiting } else { Status::Done };
-                return self.finish_blame(at, blame, now, actions);
+                if let Some(why) = blame {
+                    self.again(at, true, why, now);
+                }
+                return;
             }
             // An end that is known already.
             _ => return,
@@ -379,13 +303,6 @@ impl Supervisor {
         self.again(at, failed, end.to_string(), now);
     }
 
-    /// A service that was killed for a reason, such as never being ready, has failed.
-    fn finish_blame(&mut self, at: usize, blame: Option<String>, now: Time, _actions: &mut Vec<Action>) {
-        if let Some(why) = blame {
-            self.again(at, true, why, now);
-        }
-    }
-
     /// After an end that nobody ordered.
     fn again(&mut self, at: usize, failed: bool, why: String, now: Time) {
         let restart = &self.plan.services[at].restart;
@@ -399,8 +316,8 @@ impl Supervisor {
         state.status = match (wanted && allowed, failed) {
             (true, _) => {
                 let until = now + state.backoff;
-                state.backoff = (state.backoff * 2).min(restart.max_backoff.max(restart.backoff));
-                state.retries += 1;
+                state.backoff = state.backoff.saturating_mul(2).min(restart.max_backoff.max(restart.backoff));
+                state.retries = state.retries.saturating_add(1);
                 Status::Backoff { until }
             }
             (false, true) => Status::Failed(why),
@@ -414,29 +331,17 @@ impl Supervisor {
 
     fn order(&mut self, order: Order, now: Time, actions: &mut Vec<Action>) {
         match order {
-            Order::Finish(finish) => {
-                if self.is_ending() {
-                    return;
-                }
-                actions.push(Action::Say(Line::Shutdown));
-                self.phase = Phase::Stopping { finish, boot_killed: false };
-                for state in &mut self.services {
-                    if matches!(state.status, Status::Waiting | Status::Backoff { .. }) {
-                        state.status = Status::Done;
-                    }
-                }
-            }
             _ if self.is_ending() => {}
+            Order::Finish(finish) => self.finish(finish, now, actions),
             Order::Stop(at) => self.stop(at, false, now, actions),
             Order::Restart(at) => self.stop(at, true, now, actions),
             Order::Start(at) => {
+                self.forgive(at);
                 let state = &mut self.services[at];
                 match &mut state.status {
                     Status::Stopping { again, .. } => *again = true,
                     Status::Done | Status::Failed(_) | Status::Backoff { .. } => {
-                        state.status = Status::Waiting;
-                        state.backoff = self.plan.services[at].restart.backoff;
-                        state.retries = 0;
+                        state.status = Status::Waiting
                     }
                     _ => {}
                 }
@@ -444,70 +349,116 @@ impl Supervisor {
         }
     }
 
+    fn finish(&mut self, finish: Finish, now: Time, actions: &mut Vec<Action>) {
+        actions.push(Action::Say(Line::Shutdown));
+        self.phase = Phase::Stopping(finish);
+        for state in &mut self.services {
+            state.blame = None;
+            match &mut state.status {
+                Status::Waiting | Status::Backoff { .. } => state.status = Status::Done,
+                Status::Stopping { again, .. } => *again = false,
+                _ => {}
+            }
+        }
+        if let Some(task) = self.task.as_mut().filter(|task| task.stage == Stage::Runs) {
+            (task.stage, task.until) = (Stage::Asked, Some(now + Stop::GRACE));
+            actions.push(Action::Signal(task.unit, Signal::TERM));
+        }
+    }
+
+    /// An order makes up for what a service did before.
+    fn forgive(&mut self, at: usize) {
+        let state = &mut self.services[at];
+        state.blame = None;
+        state.retries = 0;
+        state.backoff = self.plan.services[at].restart.backoff;
+    }
+
     fn stop(&mut self, at: usize, again: bool, now: Time, actions: &mut Vec<Action>) {
+        self.forgive(at);
         let stop = &self.plan.services[at].stop;
         let state = &mut self.services[at];
+        let stopping = Status::Stopping { until: now + stop.grace, killed: false, again };
         match &mut state.status {
             Status::Running { .. } => {
                 actions.push(Action::Signal(Unit::Service(at), stop.signal));
-                state.status = Status::Stopping { kill_at: Some(now + stop.grace), again };
+                state.status = stopping;
             }
-            Status::Starting => state.status = Status::Stopping { kill_at: Some(now + stop.grace), again },
+            Status::Starting => state.status = stopping,
             Status::Stopping { again: before, .. } => *before = again,
             _ => state.status = if again { Status::Waiting } else { Status::Done },
         }
-        state.retries = 0;
-        state.backoff = self.plan.services[at].restart.backoff;
     }
 
     /// What the time alone brings.
     fn time(&mut self, now: Time, actions: &mut Vec<Action>) {
         for at in 0..self.services.len() {
-            let service = &self.plan.services[at];
-            let state = &mut self.services[at];
-            match &mut state.status {
-                Status::Backoff { until } if *until <= now => {
+            match self.services[at].status {
+                Status::Backoff { until } if until <= now => {
+                    let state = &mut self.services[at];
                     state.status = Status::Waiting;
-                    state.restarts += 1;
+                    state.restarts = state.restarts.saturating_add(1);
                 }
-                Status::Stopping { kill_at, .. } if kill_at.is_some_and(|kill_at| kill_at <= now) => {
-                    *kill_at = None;
-                    actions.push(Action::Kill(Unit::Service(at), service.stop.kill));
+                Status::Stopping { until, killed, again } if until <= now => {
+                    self.kill(at, killed, again, now, actions);
                 }
-                Status::Running { since, ready: false } => {
-                    let Some(ready) = &service.ready else { continue };
-                    if *since + ready.deadline <= now {
-                        let why = format!("not ready after {:?}", ready.deadline);
-                        actions.push(Action::Say(Line::Failed(service.name.clone(), why.clone())));
-                        actions.push(Action::Signal(Unit::Service(at), service.stop.signal));
-                        state.blame = Some(why);
-                        state.status =
-                            Status::Stopping { kill_at: Some(now + service.stop.grace), again: false };
-                    }
-                }
+                Status::Running { since, ready: false } => self.blame(at, since, now, actions),
                 _ => {}
             }
         }
-        if self.task_deadline().is_some_and(|deadline| deadline <= now) {
-            self.time_out(now, actions);
+        if let Some(task) = self.task.filter(|task| task.until.is_some_and(|until| until <= now)) {
+            self.task_time(task, now, actions);
+        }
+        if matches!(self.phase, Phase::Stopped { reboot_at: Some(at) } if at <= now) {
+            self.finish(Finish::Reboot, now, actions);
         }
     }
 
-    fn time_out(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let (unit, name, since) = match &mut self.phase {
-            Phase::Onboot { index, since, killed } => {
-                *killed = true;
-                (Unit::Onboot(*index), &self.plan.onboot[*index].name, *since)
-            }
-            Phase::Onshutdown { index, since, killed, .. } => {
-                *killed = true;
-                (Unit::Onshutdown(*index), &self.plan.onshutdown[*index].name, *since)
-            }
-            _ => return,
+    /// A service did not end in its grace, or not even when it was killed.
+    fn kill(&mut self, at: usize, killed: bool, again: bool, now: Time, actions: &mut Vec<Action>) {
+        let service = &self.plan.services[at];
+        let state = &mut self.services[at];
+        if !killed {
+            actions.push(Action::Kill(Unit::Service(at), service.stop.kill));
+            state.status = Status::Stopping { until: now + KILL_LIMIT, killed: true, again };
+            return;
+        }
+        let why = "cannot be killed";
+        actions.push(Action::Say(Line::Failed(service.name.clone(), why.into())));
+        state.blame = None;
+        state.status = Status::Failed(why.into());
+    }
+
+    /// A service that is not ready in time has failed.
+    fn blame(&mut self, at: usize, since: Time, now: Time, actions: &mut Vec<Action>) {
+        let service = &self.plan.services[at];
+        let Some(ready) = service.ready.as_ref().filter(|ready| since + ready.deadline <= now) else {
+            return;
         };
-        let why = format!("timed out after {} s", now.saturating_sub(since).as_secs_f64().round());
-        actions.push(Action::Say(Line::Failed(name.clone(), why)));
-        actions.push(Action::Kill(unit, Kill::Cgroup));
+        let why = format!("not ready after {}", duration::format(ready.deadline));
+        actions.push(Action::Say(Line::Failed(service.name.clone(), why.clone())));
+        actions.push(Action::Signal(Unit::Service(at), service.stop.signal));
+        let state = &mut self.services[at];
+        state.blame = Some(why);
+        state.status = Status::Stopping { until: now + service.stop.grace, killed: false, again: false };
+    }
+
+    /// A task's time is over.
+    fn task_time(&mut self, task: Task, now: Time, actions: &mut Vec<Action>) {
+        if task.stage == Stage::Killed {
+            return self.ended(task.unit, &End::Signal(Signal::KILL.number()), now, actions);
+        }
+        if task.stage == Stage::Runs {
+            let (task, limit) = match task.unit {
+                Unit::Onboot(at) => (&self.plan.onboot[at], Duration::ZERO),
+                Unit::Onshutdown(at) => (&self.plan.onshutdown[at], ONSHUTDOWN_LIMIT),
+                Unit::Service(_) => return,
+            };
+            let why = format!("timed out after {}", duration::format(task.timeout.unwrap_or(limit)));
+            actions.push(Action::Say(Line::Failed(task.name.clone(), why)));
+        }
+        actions.push(Action::Kill(task.unit, Kill::Cgroup));
+        self.task = Some(Task { stage: Stage::Killed, until: Some(now + KILL_LIMIT), ..task });
     }
 
     /// What follows from where everything is.
@@ -520,15 +471,10 @@ impl Supervisor {
                     actions.push(Action::Say(Line::Ready));
                 }
             }
-            Phase::Stopping { finish, boot_killed } => {
-                if self.boot_runs && !boot_killed {
-                    self.phase = Phase::Stopping { finish, boot_killed: true };
-                    let running = (0..self.plan.onboot.len()).map(Unit::Onboot);
-                    actions.extend(running.map(|unit| Action::Kill(unit, Kill::Cgroup)));
-                }
+            Phase::Stopping(finish) => {
                 self.stop_in_order(now, actions);
                 let all_down = (0..self.services.len()).all(|at| !self.is_up(at));
-                if all_down && !self.boot_runs {
+                if all_down && self.task.is_none() {
                     self.onshutdown(0, finish, now, actions);
                 }
             }
@@ -574,11 +520,6 @@ impl Supervisor {
     /// Stops every service that no running one was started after.
     fn stop_in_order(&mut self, now: Time, actions: &mut Vec<Action>) {
         for at in 0..self.services.len() {
-            // A service that waits to be started again must not be, now.
-            if let Status::Stopping { again, .. } = &mut self.services[at].status {
-                *again = false;
-                self.services[at].blame = None;
-            }
             let needed =
                 (0..self.services.len()).any(|other| self.after[other].contains(&at) && self.is_up(other));
             if !needed && matches!(self.services[at].status, Status::Starting | Status::Running { .. }) {
@@ -590,12 +531,16 @@ impl Supervisor {
     }
 
     fn onshutdown(&mut self, index: usize, finish: Finish, now: Time, actions: &mut Vec<Action>) {
-        if index < self.plan.onshutdown.len() {
-            self.phase = Phase::Onshutdown { finish, index, since: now, killed: false };
-            actions.push(Action::Start(Unit::Onshutdown(index)));
-        } else {
-            self.phase = Phase::Over;
-            actions.push(Action::Finish(finish));
+        match self.plan.onshutdown.get(index) {
+            Some(task) => {
+                self.phase = Phase::Onshutdown(finish);
+                let until = now + task.timeout.unwrap_or(ONSHUTDOWN_LIMIT);
+                self.begin(Unit::Onshutdown(index), Some(until), actions);
+            }
+            None => {
+                self.phase = Phase::Over;
+                actions.push(Action::Finish(finish));
+            }
         }
     }
 }

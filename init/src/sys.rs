@@ -5,13 +5,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// finit_module(2): loads a kernel module without parameters.
+/// finit_module(2): loads a kernel module, with parameters as a module takes them. The kernel unpacks a compressed one,
+/// if it was built to.
 ///
 /// # Errors
 /// The kernel's.
-pub fn finit_module(file: &File) -> io::Result<()> {
-    // SAFETY: the descriptor is open for the call, and the parameters are a C string that lives for ever.
-    let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+pub fn finit_module(file: &File, parameters: &str, compressed: bool) -> io::Result<()> {
+    const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
+    let parameters = std::ffi::CString::new(parameters)?;
+    let flags = if compressed { MODULE_INIT_COMPRESSED_FILE } else { 0 };
+    // SAFETY: the descriptor is open and the text a C string for the time of the call; the kernel only reads them.
+    let result =
+        unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), parameters.as_ptr(), flags) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -123,34 +128,6 @@ pub fn become_stdio(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs something in a child process and waits for its end. For single-threaded programs only: the child goes on with
-/// whatever locks other threads held.
-///
-/// # Errors
-/// When no child can be made.
-pub fn in_child(work: impl FnOnce()) -> io::Result<()> {
-    // SAFETY: PID 1 has one thread, so the child's copy of the heap is whole and may be used.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => {
-            work();
-            // SAFETY: ends the child without running what the parent registered for its own exit.
-            unsafe { libc::_exit(0) }
-        }
-        pid => {
-            let mut status = 0;
-            // SAFETY: `status` is a local of the right type.
-            while unsafe { libc::waitpid(pid, &mut status, 0) } == -1 {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
 /// Sets the flag IFF_UP of `lo` (netdevice(7)); the kernel gives it its addresses.
 ///
 /// # Errors
@@ -220,11 +197,11 @@ pub fn next_signal(fd: &std::os::fd::OwnedFd) -> Option<i32> {
     }
 }
 
-/// Reaps one dead child: its pid, its exit code or the signal that ended it.
-pub fn reap() -> Option<(i32, Result<i32, i32>)> {
+/// Reaps a dead child, a given one or any: its pid, its exit code or the signal that ended it.
+pub fn reap(only: Option<i32>) -> Option<(i32, Result<i32, i32>)> {
     let mut status = 0;
     // SAFETY: `status` is a local of the right type.
-    let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+    let pid = unsafe { libc::waitpid(only.unwrap_or(-1), &mut status, libc::WNOHANG) };
     if pid <= 0 {
         return None;
     }
@@ -276,8 +253,8 @@ pub fn wait_for_child(within: std::time::Duration) {
     }
 }
 
-/// Makes a child that does something and ends with its result; the parent gets the child's pid. For single-threaded
-/// programs only.
+/// Makes a child that does something and ends with its result, with no signal blocked; the parent gets the child's pid.
+/// For single-threaded programs only.
 ///
 /// # Errors
 /// When no child can be made.
@@ -286,6 +263,12 @@ pub fn fork(work: impl FnOnce() -> i32) -> io::Result<i32> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            // SAFETY: zero is a value of sigset_t, which sigemptyset fills; sigprocmask reads it.
+            unsafe {
+                let mut none: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&mut none);
+                libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+            }
             let code = work();
             // SAFETY: ends the child without running what the parent registered for its own exit.
             unsafe { libc::_exit(code) }
@@ -294,8 +277,8 @@ pub fn fork(work: impl FnOnce() -> i32) -> io::Result<i32> {
     }
 }
 
-/// Ends this process after so many seconds (alarm(2)): for a child that may block.
-pub fn end_after(secs: u32) {
-    // SAFETY: alarm takes a number, and SIGALRM is not handled.
-    unsafe { libc::alarm(secs) };
+/// The memory that a process gives back to the kernel when it has let go of much (malloc_trim(3)).
+pub fn trim_heap() {
+    // SAFETY: it only gives back pages of the heap that nothing is in.
+    unsafe { libc::malloc_trim(0) };
 }

@@ -5,7 +5,6 @@ use super::cmdline::Cmdline;
 use crate::{module, sys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Tries until something is found or the time that the command line gives is over.
@@ -15,7 +14,7 @@ pub(super) fn until<T>(
 ) -> Result<Option<T>, LoaderError> {
     // Before the first look, so that nothing appears unheard.
     let socket = sys::uevent_socket().map_err(LoaderError::Uevent)?;
-    let mut loader = module::Loader::new(&module::running())?;
+    let mut loader = module::Loader::new()?;
     if let Some(value) = found() {
         return Ok(Some(value));
     }
@@ -29,12 +28,12 @@ pub(super) fn until<T>(
         if left.is_zero() || !wait(&socket, left)? {
             return Ok(found());
         }
-        module::heard(&socket).iter().for_each(|alias| serve(&mut loader, alias));
+        module::Heard::from(&socket).aliases.iter().for_each(|alias| serve(&mut loader, alias));
     }
 }
 
 fn all_devices(loader: &mut module::Loader) {
-    module::each_modalias(Path::new("/sys/devices"), &mut |alias| serve(loader, alias));
+    module::each_modalias(&mut |alias| serve(loader, alias));
 }
 
 /// One driver that cannot be loaded must not keep the others from it.

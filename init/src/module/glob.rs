@@ -1,4 +1,5 @@
-//! Patterns of `modules.alias`: `*`, `?`, `[a-z]`, as fnmatch(3) without flags reads them.
+//! Patterns of `modules.alias`: `*`, `?`, `[a-z]`, as fnmatch(3) without flags reads them, but for `-` and `_`, which are
+//! one in what modules are called.
 
 /// True if a pattern matches a whole text.
 pub fn matches(pattern: &str, text: &str) -> bool {
@@ -16,7 +17,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
             Some(b'?') => Some(p + 1),
             Some(b'[') => class(pattern, p, text[t]),
             Some(b'\\') if p + 1 < pattern.len() => (pattern[p + 1] == text[t]).then_some(p + 2),
-            Some(byte) => (*byte == text[t]).then_some(p + 1),
+            Some(byte) => (same(*byte) == same(text[t])).then_some(p + 1),
             None => None,
         };
         match (step, star) {
@@ -29,6 +30,10 @@ pub fn matches(pattern: &str, text: &str) -> bool {
         }
     }
     pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+fn same(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte }
 }
 
 /// Behind the class that begins at `at`, if `byte` is in it. A class that does not end is a plain `[`.
@@ -74,6 +79,7 @@ mod tests {
         ));
         assert!(!matches("usb:v*p*d*dc*dsc*dp*ic08isc[0-6]ip50in*", "usb:v1p1d0dc0dsc0dp0ic08isc06ip50in00"));
         assert!(matches("serio:ty0[16]pr*", "serio:ty06pr00"));
+        assert!(matches("fs-iso*", "fs_iso9660"));
         assert!(matches("", "") && !matches("", "a") && matches("*", ""));
     }
 

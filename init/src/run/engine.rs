@@ -1,284 +1,340 @@
-//! Containers as PID 1 holds them: who is which process, what they print, how they are asked whether they are ready.
+//! Containers as PID 1 holds them: who is which process, and what they print.
+//!
+//! ```text
+//! Idle ─start▶ Starting (a child: kitc) ─its end▶ Running (the container) ─its end▶ Deleting (a child: kitc) ─▶ Idle
+//!                  └──────────────── kitc failed ──────────────────────────────────────▲
+//! ```
+//!
+//! Each container has one pipe for as long as it may start again: what lives on after an end prints into the same.
 
+use super::probe::Probes;
 use super::{Source, word};
-use crate::container;
+use crate::container::{self, Container, cgroup};
 use crate::log::{self, Console, Log};
 use crate::supervise::{End, Event, Time, Unit};
 use crate::sys;
-use kit_spec::node::{Kill, Probe, Signal};
-use kit_spec::plan::Plan;
+use kit_spec::node::{Kill, Runtime, Signal};
+use kit_spec::plan::{Plan, Task};
 use rustix::event::epoll;
-use std::collections::{BTreeMap, VecDeque};
-use std::fs;
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::rc::Rc;
 
-const LOGS: &str = "/run/kit/log";
-/// The first wait between two tries of a probe; doubled up to the probe's own interval.
-const FIRST_TRY: Duration = Duration::from_millis(20);
-/// Ends of children that nobody asked about are remembered while a container is being started: one may have been its.
-const STRAYS: usize = 64;
+/// Below it: what containers printed.
+pub(super) const LOGS: &str = "/run/kit/log";
+/// What is read at a time of what a container prints, in bytes.
+const PIECE: usize = 8192;
+/// Pieces that are read of it at its end: as much as the pipe holds, even if somebody goes on printing.
+const LAST_PIECES: usize = 16;
 
-/// A container that is being started, runs, or has left output behind.
-struct Running {
+/// A container of the plan.
+struct Slot {
     unit: Unit,
     id: String,
-    /// `kitc`, while it starts the container.
-    starter: Option<i32>,
-    /// The container's first process.
-    pid: Option<i32>,
-    output: Option<OwnedFd>,
-    log: Log,
+    /// The place of its log.
+    log: usize,
+    /// What it prints comes out of the first and goes into the second.
+    pipe: Option<(OwnedFd, OwnedFd)>,
+    /// Whether its mounts were made.
+    mounted: bool,
+    state: State,
 }
 
-struct Trial {
-    service: usize,
-    next: Time,
-    wait: Duration,
-    /// The child that tries.
-    child: Option<i32>,
+enum State {
+    Idle,
+    Starting {
+        /// The child that becomes `kitc`.
+        starter: i32,
+        /// The container's first process, if this is the second step.
+        created: Option<i32>,
+    },
+    Running {
+        pid: i32,
+        cgroup: Option<String>,
+    },
+    Deleting {
+        child: i32,
+        /// Whether it starts when that is done.
+        again: bool,
+    },
+}
+
+/// What the engine is lent to do its work.
+pub(super) struct Io<'a> {
+    pub(super) events: &'a mut VecDeque<Event>,
+    pub(super) console: &'a mut Console,
+    pub(super) poll: &'a OwnedFd,
 }
 
 /// See the module's text.
 pub(super) struct Engine {
-    containers: BTreeMap<u32, Running>,
-    last: u32,
-    trials: Vec<Trial>,
-    strays: VecDeque<(i32, End)>,
-    plan: Plan,
+    plan: Rc<Plan>,
+    slots: Vec<Slot>,
+    logs: Vec<Log>,
+    probes: Probes,
 }
 
-/// Something that a follower of a log wants to see.
-pub(super) type Printed = Option<(String, Vec<u8>)>;
-
 impl Engine {
-    pub(super) fn new(plan: &Plan) -> Engine {
-        Engine {
-            containers: BTreeMap::new(),
-            last: 0,
-            trials: vec![],
-            strays: VecDeque::new(),
-            plan: plan.clone(),
-        }
+    pub(super) fn new(plan: Rc<Plan>) -> Engine {
+        let mut logs: Vec<Log> = Vec::new();
+        let mut slot = |unit| {
+            let (name, bundle, _) = parts(&plan, unit);
+            let known = logs.iter().position(|log| log.name() == name);
+            let log = known.unwrap_or_else(|| {
+                logs.push(Log::new(Path::new(LOGS), name));
+                logs.len() - 1
+            });
+            Slot { unit, id: id(bundle), log, pipe: None, mounted: false, state: State::Idle }
+        };
+        let slots = units(&plan).map(&mut slot).collect();
+        Engine { plan, slots, logs, probes: Probes::default() }
     }
 
     /// Begins to start a container; the event comes when `kitc` has ended.
-    pub(super) fn start(&mut self, unit: Unit, plan: &Plan, poll: &OwnedFd) -> Result<(), String> {
-        let (name, bundle, runtime) = parts(plan, unit);
-        let id = id(bundle);
-        let chain = |error: &container::PrepareError| format!("{error}: {}", error.source);
-        let mounted = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        container::prepare(runtime, &mounted).map_err(|error| chain(&error))?;
-        let (output, input) = log::pipe().map_err(|error| format!("make a pipe: {error}"))?;
-        let starter = container::spawn(&id, bundle, container::needs_two_steps(runtime), &input)
-            .map_err(|error| format!("execute kitc: {error}"))?;
-        self.last += 1;
-        let _ = epoll::add(poll, &output, word(Source::Output, self.last), epoll::EventFlags::IN);
-        let log = Log::new(Path::new(LOGS), name);
-        let running = Running { unit, id, starter: Some(starter), pid: None, output: Some(output), log };
-        self.containers.insert(self.last, running);
+    pub(super) fn start(&mut self, unit: Unit, poll: &OwnedFd) -> Result<(), String> {
+        let at = self.place(unit);
+        match &mut self.slots[at].state {
+            State::Idle => self.begin(at, poll),
+            State::Deleting { again, .. } => {
+                *again = true;
+                Ok(())
+            }
+            State::Starting { .. } | State::Running { .. } => Err("its last run has not ended".into()),
+        }
+    }
+
+    fn begin(&mut self, at: usize, poll: &OwnedFd) -> Result<(), String> {
+        let slot = &mut self.slots[at];
+        if slot.pipe.is_none() {
+            let (output, input) = log::pipe().map_err(|error| format!("make a pipe: {error}"))?;
+            let _ = epoll::add(poll, &output, word(Source::Output, at as u32), epoll::EventFlags::IN);
+            slot.pipe = Some((output, input));
+        }
+        let started = slot.with_output(&self.plan, |container, input| container.start(slot.mounted, input));
+        slot.state = State::Starting { starter: started?, created: None };
         Ok(())
     }
 
-    /// Takes what a container printed.
-    pub(super) fn output(&mut self, which: u32, console: &mut Console, now: Time, poll: &OwnedFd) -> Printed {
-        let running = self.containers.get_mut(&which)?;
-        let mut buffer = [0; 8192];
-        match rustix::io::read(running.output.as_ref()?, &mut buffer) {
-            Ok(0) => {
-                running.log.flush(console, now);
-                if let Some(output) = running.output.take() {
-                    let _ = epoll::delete(poll, &output);
-                }
-                self.sweep(which);
-                None
+    /// Takes some of what a container printed; into the log of this name.
+    pub(super) fn output(&mut self, which: u32, console: &mut Console, now: Time) -> Option<&str> {
+        self.read(which as usize, console, now).then(|| self.logs[self.slots[which as usize].log].name())
+    }
+
+    fn read(&mut self, at: usize, console: &mut Console, now: Time) -> bool {
+        let Some((output, _)) = self.slots.get(at).and_then(|slot| slot.pipe.as_ref()) else { return false };
+        let mut buffer = [0; PIECE];
+        match rustix::io::read(output, &mut buffer) {
+            Ok(len @ 1..) => {
+                self.logs[self.slots[at].log].take(&buffer[..len], console, now);
+                true
             }
-            Ok(len) => {
-                running.log.take(&buffer[..len], console, now);
-                Some((name_of(&self.plan, running.unit).to_owned(), buffer[..len].to_vec()))
-            }
-            Err(_) => None,
+            _ => false,
         }
     }
 
     pub(super) fn signal(&self, unit: Unit, signal: Signal) {
-        if let Some(pid) = self.find(unit).and_then(|running| running.pid) {
-            sys::kill(pid, signal.number());
+        if let State::Running { pid, .. } = &self.slots[self.place(unit)].state {
+            sys::kill(*pid, signal.number());
         }
     }
 
     pub(super) fn kill(&self, unit: Unit, how: Kill) {
-        let Some(running) = self.find(unit) else { return };
-        if let (Kill::Cgroup, Ok(_)) = (how, container::kill_all(&running.id)) {
-            return;
-        }
-        if let Some(pid) = running.pid.or(running.starter) {
-            sys::kill(pid, libc::SIGKILL);
+        match &self.slots[self.place(unit)].state {
+            State::Starting { starter, created } => {
+                for pid in [Some(*starter), *created].into_iter().flatten() {
+                    sys::kill(pid, libc::SIGKILL);
+                }
+            }
+            State::Running { pid, cgroup } => {
+                if let (Kill::Cgroup, Some(cgroup)) = (how, cgroup) {
+                    let _ = cgroup::kill(cgroup);
+                }
+                sys::kill(*pid, libc::SIGKILL);
+            }
+            State::Idle | State::Deleting { .. } => {}
         }
     }
 
+    /// A container's first process; 0 if there is none.
     pub(super) fn pid(&self, unit: Unit) -> i32 {
-        self.find(unit).and_then(|running| running.pid).unwrap_or(0)
-    }
-
-    fn find(&self, unit: Unit) -> Option<&Running> {
-        self.containers
-            .values()
-            .find(|running| running.unit == unit && (running.pid.is_some() || running.starter.is_some()))
-    }
-
-    /// Reaps the dead and says whose they were.
-    pub(super) fn reap(&mut self, plan: &Plan, events: &mut VecDeque<Event>) {
-        while let Some((pid, status)) = sys::reap() {
-            let end = match status {
-                Ok(code) => End::Code(code),
-                Err(signal) => End::Signal(signal),
-            };
-            self.dead(pid, end, plan, events);
-        }
-        if self.containers.values().all(|running| running.starter.is_none()) {
-            self.strays.clear();
+        match self.slots[self.place(unit)].state {
+            State::Running { pid, .. } => pid,
+            _ => 0,
         }
     }
 
-    fn dead(&mut self, pid: i32, end: End, plan: &Plan, events: &mut VecDeque<Event>) {
-        if let Some(at) = self.trials.iter().position(|trial| trial.child == Some(pid)) {
-            self.trials[at].child = None;
-            if end == End::Code(0) {
-                let trial = self.trials.swap_remove(at);
-                events.push_back(Event::Ready(trial.service));
+    /// A child of PID 1 died; what that means. False if it was nobody's.
+    pub(super) fn dead(&mut self, pid: i32, end: &End, now: Time, io: &mut Io<'_>) -> bool {
+        if let Some(ready) = self.probes.dead(pid, end, now, &self.plan) {
+            io.events.extend(ready.map(Event::Ready));
+            return true;
+        }
+        if self.dead_of_a_container(pid, end, now, io) {
+            return true;
+        }
+        // The first process of a container may be reaped before the kitc that started it: that one is dead, too, or the
+        // process would not be PID 1's.
+        let starters: Vec<i32> = self.slots.iter().filter_map(Slot::starter).collect();
+        for starter in starters {
+            if let Some((starter, status)) = sys::reap(Some(starter)) {
+                self.dead_of_a_container(starter, &status.into(), now, io);
             }
-        } else if let Some(which) = self.which(|running| running.starter == Some(pid)) {
-            self.started(which, &end, plan, events);
-        } else if let Some(which) = self.which(|running| running.pid == Some(pid)) {
-            self.ended(which, end, events);
-        } else {
-            if self.strays.len() == STRAYS {
-                self.strays.pop_front();
+        }
+        self.dead_of_a_container(pid, end, now, io)
+    }
+
+    fn dead_of_a_container(&mut self, dead: i32, end: &End, now: Time, io: &mut Io<'_>) -> bool {
+        let ours = |slot: &Slot| match slot.state {
+            State::Idle => false,
+            State::Starting { starter, .. } => starter == dead,
+            State::Running { pid, .. } => pid == dead,
+            State::Deleting { child, .. } => child == dead,
+        };
+        let Some(at) = self.slots.iter().position(ours) else { return false };
+        match self.slots[at].state {
+            State::Idle => {}
+            State::Starting { created, .. } => self.started(at, created, end, now, io),
+            State::Running { .. } => self.ended(at, end.clone(), now, io),
+            State::Deleting { again, .. } => {
+                self.slots[at].state = State::Idle;
+                if again && let Err(why) = self.begin(at, io.poll) {
+                    io.events.push_back(Event::Ended(self.slots[at].unit, End::NotStarted(why)));
+                }
             }
-            self.strays.push_back((pid, end));
+        }
+        true
+    }
+
+    /// `kitc` has ended: the container runs, or is ready for its second step, or never will be.
+    fn started(&mut self, at: usize, created: Option<i32>, end: &End, now: Time, io: &mut Io<'_>) {
+        let slot = &mut self.slots[at];
+        let container = slot.container(&self.plan);
+        if *end != End::Code(0) {
+            let why = container.reason().unwrap_or_else(|| format!("kitc: {end}"));
+            return self.ended(at, End::NotStarted(why), now, io);
+        }
+        let Some(pid) = created.or_else(|| container::read_pid(&slot.id)) else {
+            return self.ended(at, End::NotStarted("kitc wrote no pid".into()), now, io);
+        };
+        let second = created.is_none() && container.needs_two_steps();
+        slot.mounted = true;
+        if !second {
+            slot.state = State::Running { pid, cgroup: cgroup::of_process(pid) };
+            return io.events.push_back(Event::Started(slot.unit));
+        }
+        match slot.with_output(&self.plan, |container, input| container.start_created(pid, input)) {
+            Ok(starter) => slot.state = State::Starting { starter, created: Some(pid) },
+            Err(why) => self.ended(at, End::NotStarted(why), now, io),
         }
     }
 
-    fn which(&self, wanted: impl Fn(&Running) -> bool) -> Option<u32> {
-        self.containers.iter().find(|(_, running)| wanted(running)).map(|(which, _)| *which)
-    }
-
-    /// `kitc` has ended: the container runs, or never will.
-    fn started(&mut self, which: u32, end: &End, plan: &Plan, events: &mut VecDeque<Event>) {
-        let Some(running) = self.containers.get_mut(&which) else { return };
-        running.starter = None;
-        let (unit, id) = (running.unit, running.id.clone());
-        let pid = match end {
-            End::Code(0) => container::read_pid(&id),
+    /// A container has ended, or could not be started. What is left of it goes in the background.
+    fn ended(&mut self, at: usize, end: End, now: Time, io: &mut Io<'_>) {
+        // What it printed before comes before what is said of it.
+        for _ in 0..LAST_PIECES {
+            if !self.read(at, io.console, now) {
+                break;
+            }
+        }
+        let slot = &mut self.slots[at];
+        let keep = match (&slot.state, slot.unit) {
+            (State::Running { cgroup, .. }, Unit::Service(service)) => {
+                cgroup.as_deref().filter(|_| self.plan.services[service].stop.kill == Kill::Process)
+            }
             _ => None,
         };
-        let Some(pid) = pid else {
-            let why = format!("kitc: {end}; its log says why");
-            events.push_back(Event::Ended(unit, End::NotStarted(why)));
-            let _ = container::delete(&id);
-            self.sweep(which);
-            return;
+        let for_good = !matches!(slot.unit, Unit::Service(_));
+        slot.state = match slot.container(&self.plan).delete(keep, for_good) {
+            Ok(child) => State::Deleting { child, again: false },
+            Err(_) => State::Idle,
         };
-        running.pid = Some(pid);
-        let runtime = parts(plan, unit).2;
-        if container::needs_two_steps(runtime)
-            && let Err(error) = container::second_step(&id, pid, runtime)
-        {
-            // Its end comes as an event of its own, after this one.
-            let why = format!("{error}: {}", error.source);
-            running.pid = None;
-            events.push_back(Event::Ended(unit, End::NotStarted(why)));
-            let _ = container::delete(&id);
-            return;
+        if let Some((output, _)) = slot.pipe.take_if(|_| for_good) {
+            let _ = epoll::delete(io.poll, &output);
         }
-        events.push_back(Event::Started(unit));
-        if let Some(at) = self.strays.iter().position(|(stray, _)| *stray == pid) {
-            let (_, end) = self.strays.remove(at).unwrap_or((pid, End::Code(0)));
-            self.ended(which, end, events);
+        self.logs[slot.log].flush(io.console, now);
+        if let Unit::Service(service) = slot.unit {
+            self.probes.end(service);
         }
-    }
-
-    fn ended(&mut self, which: u32, end: End, events: &mut VecDeque<Event>) {
-        let Some(running) = self.containers.get_mut(&which) else { return };
-        running.pid = None;
-        let _ = fs::remove_file(container::pid_file(&running.id));
-        // Whoever of the container is left holds its cgroup; both go now, before it can start again.
-        container::delete_now(&running.id);
-        events.push_back(Event::Ended(running.unit, end));
-        if let Unit::Service(service) = running.unit {
-            self.trials.retain(|trial| trial.service != service);
-        }
-        self.sweep(which);
-    }
-
-    /// Forgets a container that has ended and whose output is read to the end.
-    fn sweep(&mut self, which: u32) {
-        let over = |running: &Running| {
-            running.starter.is_none() && running.pid.is_none() && running.output.is_none()
-        };
-        if self.containers.get(&which).is_some_and(over) {
-            self.containers.remove(&which);
-        }
+        io.events.push_back(Event::Ended(slot.unit, end));
     }
 
     /// Begins to ask whether a service is ready.
     pub(super) fn probe(&mut self, service: usize, now: Time) {
-        self.trials.retain(|trial| trial.service != service);
-        self.trials.push(Trial { service, next: now, wait: FIRST_TRY, child: None });
+        self.probes.begin(service, now);
     }
 
-    /// When the next probe is to be tried.
+    /// When [`Engine::tick`] is wanted.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.trials.iter().filter(|trial| trial.child.is_none()).map(|trial| trial.next).min()
+        self.logs.iter().filter_map(Log::deadline).chain(self.probes.deadline()).min()
     }
 
-    /// Tries the probes whose time has come, each in a child that may block.
-    pub(super) fn probes(&mut self, plan: &Plan, now: Time) {
-        for at in 0..self.trials.len() {
-            let trial = &self.trials[at];
-            if trial.child.is_some() || trial.next > now {
-                continue;
+    /// What the time alone brings.
+    pub(super) fn tick(&mut self, console: &mut Console, now: Time) {
+        self.logs.iter_mut().for_each(|log| log.tell(console, now));
+        let first = self.plan.onboot.len();
+        let slots = &self.slots;
+        self.probes.ask(&self.plan, now, |service| {
+            let slot = &slots[first + service];
+            match slot.state {
+                State::Running { pid, .. } => Some((slot.id.as_str(), pid)),
+                _ => None,
             }
-            let service = &plan.services[trial.service];
-            let (Some(ready), pid) = (&service.ready, self.pid(Unit::Service(trial.service))) else {
-                continue;
-            };
-            let child = match pid {
-                0 => None,
-                pid => try_once(&ready.probe, pid, &id(&service.bundle)),
-            };
-            let trial = &mut self.trials[at];
-            trial.child = child;
-            trial.next = now + trial.wait;
-            trial.wait = (trial.wait * 2).min(ready.interval);
-        }
+        });
     }
 
-    /// Shows what is left, and takes the bundles' mounts away.
-    pub(super) fn close(&mut self, console: &mut Console, now: Time) {
-        for running in self.containers.values_mut() {
-            running.log.flush(console, now);
-        }
-        for unit in units(&self.plan) {
-            container::unmount_all(parts(&self.plan, unit).2);
+    /// True while something is being started or deleted.
+    pub(super) fn is_busy(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot.state, State::Starting { .. } | State::Deleting { .. }))
+    }
+
+    /// Slots lie in the order of [`units`].
+    fn place(&self, unit: Unit) -> usize {
+        match unit {
+            Unit::Onboot(at) => at,
+            Unit::Service(at) => self.plan.onboot.len() + at,
+            Unit::Onshutdown(at) => self.plan.onboot.len() + self.plan.services.len() + at,
         }
     }
 }
 
+impl Slot {
+    fn starter(&self) -> Option<i32> {
+        match self.state {
+            State::Starting { starter, .. } => Some(starter),
+            _ => None,
+        }
+    }
+
+    fn container<'a>(&'a self, plan: &'a Plan) -> Container<'a> {
+        let (_, bundle, runtime) = parts(plan, self.unit);
+        Container { id: &self.id, bundle, runtime }
+    }
+
+    /// Makes a child that prints into the container's pipe.
+    fn with_output(
+        &self,
+        plan: &Plan,
+        make: impl FnOnce(Container<'_>, BorrowedFd<'_>) -> io::Result<i32>,
+    ) -> Result<i32, String> {
+        let (_, input) = self.pipe.as_ref().ok_or("it has no pipe")?;
+        make(self.container(plan), input.as_fd()).map_err(|error| format!("make a process: {error}"))
+    }
+}
+
+/// All containers of a plan.
 fn units(plan: &Plan) -> impl Iterator<Item = Unit> {
-    let tasks =
-        (0..plan.onboot.len()).map(Unit::Onboot).chain((0..plan.onshutdown.len()).map(Unit::Onshutdown));
-    tasks.chain((0..plan.services.len()).map(Unit::Service))
+    let boot = (0..plan.onboot.len()).map(Unit::Onboot);
+    let services = (0..plan.services.len()).map(Unit::Service);
+    boot.chain(services).chain((0..plan.onshutdown.len()).map(Unit::Onshutdown))
 }
 
 /// A container's name, bundle and what is made around its start.
-fn parts(plan: &Plan, unit: Unit) -> (&str, &str, &kit_spec::node::Runtime) {
+fn parts(plan: &Plan, unit: Unit) -> (&str, &str, &Runtime) {
     match unit {
-        Unit::Onboot(at) => task(&plan.onboot[at]),
-        Unit::Onshutdown(at) => task(&plan.onshutdown[at]),
+        Unit::Onboot(at) => of_task(&plan.onboot[at]),
+        Unit::Onshutdown(at) => of_task(&plan.onshutdown[at]),
         Unit::Service(at) => {
             let service = &plan.services[at];
             (&service.name, &service.bundle, &service.runtime)
@@ -286,12 +342,8 @@ fn parts(plan: &Plan, unit: Unit) -> (&str, &str, &kit_spec::node::Runtime) {
     }
 }
 
-fn task(task: &kit_spec::plan::Task) -> (&str, &str, &kit_spec::node::Runtime) {
+fn of_task(task: &Task) -> (&str, &str, &Runtime) {
     (&task.name, &task.bundle, &task.runtime)
-}
-
-fn name_of(plan: &Plan, unit: Unit) -> &str {
-    parts(plan, unit).0
 }
 
 /// The last component of a bundle's path, and its list's name before it where that is no service.
@@ -302,29 +354,6 @@ fn id(bundle: &str) -> String {
         Some("services") | None => last.to_owned(),
         Some(section) => format!("{section}-{last}"),
     }
-}
-
-fn try_once(probe: &Probe, pid: i32, id: &str) -> Option<i32> {
-    if let Probe::Command(args) = probe {
-        return container::exec_command(id, args).spawn().ok().map(|child| child.id() as i32);
-    }
-    let found = || match probe {
-        Probe::Tcp(address) => {
-            sys::enter_net(pid).is_ok()
-                && (address.host(), address.port()).to_socket_addrs().is_ok_and(|mut all| {
-                    all.any(|one| TcpStream::connect_timeout(&one, Duration::from_secs(5)).is_ok())
-                })
-        }
-        Probe::File(path) => {
-            fs::symlink_metadata(format!("/proc/{pid}/root/{}", path.trim_start_matches('/'))).is_ok()
-        }
-        Probe::Command(_) => false,
-    };
-    sys::fork(|| {
-        sys::end_after(10);
-        i32::from(!found())
-    })
-    .ok()
 }
 
 #[cfg(test)]

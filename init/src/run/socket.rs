@@ -1,17 +1,15 @@
 //! Answers to those who ask over the control socket.
 
-use super::engine::{Engine, Printed};
+use super::engine::{Engine, LOGS};
 use super::{Source, word};
 use crate::control::{Answer, Client, MAX_CLIENTS, Request};
+use crate::log::Reader;
 use crate::supervise::{Finish, Order, Status, Supervisor, Unit};
-use rustix::event::epoll;
+use rustix::event::epoll::{self, EventFlags};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-
-const LOGS: &str = "/run/kit/log";
+use std::path::Path;
 
 /// Everybody who is connected.
 pub(super) struct Clients {
@@ -28,23 +26,27 @@ impl Clients {
     pub(super) fn accept(&mut self, poll: &OwnedFd) {
         let Some(client) = Client::accept(&self.door) else { return };
         if self.clients.len() < MAX_CLIENTS {
-            self.last += 1;
-            let _ = epoll::add(poll, client.stream(), word(Source::Client, self.last), epoll::EventFlags::IN);
+            self.last = self.last.wrapping_add(1);
+            let _ = epoll::add(poll, client.stream(), word(Source::Client, self.last), EventFlags::IN);
             self.clients.insert(self.last, client);
         }
     }
 
     /// Passes on what a container printed to those who follow it.
-    pub(super) fn follow(&mut self, printed: Printed, poll: &OwnedFd) {
-        let Some((name, bytes)) = printed else { return };
-        let answer = Answer::Log { text: String::from_utf8_lossy(&bytes).into_owned() };
-        let mut gone = Vec::new();
-        for (which, client) in &mut self.clients {
-            if client.follows.as_ref() == Some(&name) && !client.answer(&answer) {
-                gone.push(*which);
-            }
+    pub(super) fn printed(&mut self, name: &str, poll: &OwnedFd) {
+        let following = |(which, client): (&u32, &Client)| client.follows(name).then_some(*which);
+        let all: Vec<u32> = self.clients.iter().filter_map(following).collect();
+        all.into_iter().for_each(|which| self.send(which, poll));
+    }
+
+    /// Sends what a client takes; then it is waited for until it takes more, or asks for more.
+    fn send(&mut self, which: u32, poll: &OwnedFd) {
+        let Some(client) = self.clients.get_mut(&which) else { return };
+        if !client.send() {
+            return self.let_go(which, poll);
         }
-        gone.into_iter().for_each(|which| self.let_go(which, poll));
+        let wanted = if client.is_behind() { EventFlags::OUT } else { EventFlags::IN };
+        let _ = epoll::modify(poll, client.stream(), word(Source::Client, which), wanted);
     }
 
     fn let_go(&mut self, which: u32, poll: &OwnedFd) {
@@ -61,63 +63,70 @@ impl Clients {
         engine: &Engine,
         poll: &OwnedFd,
     ) -> Vec<Order> {
-        let Some(client) = self.clients.get_mut(&which) else { return Vec::new() };
         let mut orders = Vec::new();
-        let stays = match client.read() {
-            None => false,
-            Some(requests) => requests.into_iter().all(|request| match request {
-                Ok(request) => answer(client, &request, node, engine, &mut orders),
-                Err(why) => client.answer(&Answer::Error { why }),
-            }),
-        };
-        if !stays {
-            self.let_go(which, poll);
+        self.send(which, poll);
+        while let Some(client) = self.clients.get_mut(&which) {
+            match client.read() {
+                None => self.let_go(which, poll),
+                Some(None) => break,
+                Some(Some(Ok(request))) => orders.extend(answer(client, &request, node, engine)),
+                Some(Some(Err(why))) => client.answer(&Answer::Error { why }),
+            }
+            self.send(which, poll);
         }
         orders
     }
 }
 
-fn answer(
-    client: &mut Client,
-    request: &Request,
-    node: &Supervisor,
-    engine: &Engine,
-    orders: &mut Vec<Order>,
-) -> bool {
+fn answer(client: &mut Client, request: &Request, node: &Supervisor, engine: &Engine) -> Option<Order> {
     let place = |name: &str| node.plan().services.iter().position(|service| service.name == name);
-    let mut order = |client: &mut Client, name: &str, make: fn(usize) -> Order| match place(name) {
-        Some(at) => {
-            orders.push(make(at));
-            client.answer(&Answer::Done)
-        }
-        None => client.answer(&unknown(name)),
-    };
-    match request {
+    let order = match request {
         Request::List => {
-            (0..node.plan().services.len()).all(|at| client.answer(&service(at, node, engine)))
-                && client.answer(&Answer::Done)
+            (0..node.plan().services.len()).for_each(|at| client.answer(&service(at, node, engine)));
+            None
         }
-        Request::Status { name } => match place(name) {
-            Some(at) => client.answer(&service(at, node, engine)),
-            None => client.answer(&unknown(name)),
-        },
-        Request::Logs { name, follow } => logs(client, name, *follow, node),
-        Request::Restart { name } => order(client, name, Order::Restart),
-        Request::Stop { name } => order(client, name, Order::Stop),
-        Request::Start { name } => order(client, name, Order::Start),
-        Request::Poweroff => {
-            orders.push(Order::Finish(Finish::PowerOff));
-            client.answer(&Answer::Done)
+        Request::Status { name } => {
+            let answer = place(name).map_or_else(|| unknown(name), |at| service(at, node, engine));
+            client.answer(&answer);
+            return None;
         }
-        Request::Reboot => {
-            orders.push(Order::Finish(Finish::Reboot));
-            client.answer(&Answer::Done)
+        Request::Logs { name, follow } => {
+            if is_container(name, node) {
+                client.answer_log(name, Reader::new(Path::new(LOGS), name), *follow);
+            } else {
+                client.answer(&Answer::Error { why: format!("there is no container `{name}`") });
+            }
+            return None;
+        }
+        Request::Restart { name } => Some((name, Order::Restart as fn(usize) -> Order)),
+        Request::Stop { name } => Some((name, Order::Stop as fn(usize) -> Order)),
+        Request::Start { name } => Some((name, Order::Start as fn(usize) -> Order)),
+        Request::Poweroff | Request::Reboot => {
+            client.answer(&Answer::Done);
+            let off = *request == Request::Poweroff;
+            return Some(Order::Finish(if off { Finish::PowerOff } else { Finish::Reboot }));
+        }
+    };
+    match order.map(|(name, make)| place(name).map(make).ok_or(name)) {
+        Some(Err(name)) => {
+            client.answer(&unknown(name));
+            None
+        }
+        order => {
+            client.answer(&Answer::Done);
+            order.and_then(Result::ok)
         }
     }
 }
 
 fn unknown(name: &str) -> Answer {
     Answer::Error { why: format!("there is no service `{name}`") }
+}
+
+fn is_container(name: &str, node: &Supervisor) -> bool {
+    let plan = node.plan();
+    let tasks = plan.onboot.iter().chain(&plan.onshutdown).map(|task| &task.name);
+    tasks.chain(plan.services.iter().map(|service| &service.name)).any(|known| known == name)
 }
 
 fn service(at: usize, node: &Supervisor, engine: &Engine) -> Answer {
@@ -138,27 +147,4 @@ fn service(at: usize, node: &Supervisor, engine: &Engine) -> Answer {
         restarts: node.restarts(at),
         why,
     }
-}
-
-fn logs(client: &mut Client, name: &str, follow: bool, node: &Supervisor) -> bool {
-    let plan = node.plan();
-    let tasks = plan.onboot.iter().chain(&plan.onshutdown).map(|task| &task.name);
-    if !tasks.chain(plan.services.iter().map(|service| &service.name)).any(|known| known == name) {
-        return client.answer(&Answer::Error { why: format!("there is no container `{name}`") });
-    }
-    for end in ["log.1", "log"] {
-        let Ok(mut file) = File::open(format!("{LOGS}/{name}.{end}")) else { continue };
-        let mut buffer = [0; 4096];
-        while let Ok(len @ 1..) = file.read(&mut buffer) {
-            let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
-            if !client.answer(&Answer::Log { text }) {
-                return false;
-            }
-        }
-    }
-    if follow {
-        client.follows = Some(name.to_owned());
-        return true;
-    }
-    client.answer(&Answer::Done)
 }

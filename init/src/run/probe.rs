@@ -1,0 +1,114 @@
+//! Asking services whether they are ready: each try in a child that may block, the next after a wait that doubles up to
+//! the probe's interval, so that what is ready soon is known soon.
+
+use crate::container;
+use crate::supervise::{End, Time};
+use crate::sys;
+use kit_spec::node::Probe;
+use kit_spec::plan::Plan;
+use std::fs;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+/// The first wait between two tries.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// How long one try may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+struct Trial {
+    service: usize,
+    /// When it is tried next; while it is being tried, when that has taken too long.
+    next: Time,
+    wait: Duration,
+    /// The child that tries.
+    child: Option<i32>,
+    /// Whether the child was told to end.
+    told: bool,
+}
+
+/// The services that are asked.
+#[derive(Default)]
+pub(super) struct Probes(Vec<Trial>);
+
+impl Probes {
+    /// Begins to ask.
+    pub(super) fn begin(&mut self, service: usize, now: Time) {
+        self.end(service);
+        self.0.push(Trial { service, next: now, wait: FIRST_WAIT, child: None, told: false });
+    }
+
+    /// Asks no more.
+    pub(super) fn end(&mut self, service: usize) {
+        self.0.retain(|trial| {
+            let ours = trial.service == service;
+            if let Some(child) = trial.child.filter(|_| ours) {
+                sys::kill(child, libc::SIGKILL);
+            }
+            !ours
+        });
+    }
+
+    /// When [`Probes::ask`] is wanted.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.0.iter().map(|trial| trial.next).min()
+    }
+
+    /// Whether a dead child tried for a service: `Some` of that service if it is ready.
+    pub(super) fn dead(&mut self, pid: i32, end: &End, now: Time, plan: &Plan) -> Option<Option<usize>> {
+        let at = self.0.iter().position(|trial| trial.child == Some(pid))?;
+        if *end == End::Code(0) {
+            return Some(Some(self.0.swap_remove(at).service));
+        }
+        let trial = &mut self.0[at];
+        let interval = plan.services[trial.service].ready.as_ref().map_or(FIRST_WAIT, |ready| ready.interval);
+        (trial.child, trial.told) = (None, false);
+        trial.next = now + trial.wait.min(interval);
+        trial.wait = (trial.wait * 2).min(interval);
+        Some(None)
+    }
+
+    /// Tries where it is time; `process` is a service's ID and first process.
+    pub(super) fn ask<'a>(
+        &mut self,
+        plan: &Plan,
+        now: Time,
+        process: impl Fn(usize) -> Option<(&'a str, i32)>,
+    ) {
+        for trial in self.0.iter_mut().filter(|trial| trial.next <= now) {
+            trial.next = now + LIMIT;
+            if let Some(child) = trial.child {
+                // The first is passed on to what runs in the container.
+                sys::kill(child, if trial.told { libc::SIGKILL } else { libc::SIGTERM });
+                trial.told = true;
+                continue;
+            }
+            let Some(ready) = &plan.services[trial.service].ready else { continue };
+            trial.child = process(trial.service).and_then(|(id, pid)| try_once(&ready.probe, pid, id));
+            if trial.child.is_none() {
+                trial.next = now + ready.interval;
+            }
+        }
+    }
+}
+
+fn try_once(probe: &Probe, pid: i32, id: &str) -> Option<i32> {
+    if let Probe::Command(args) = probe {
+        return container::exec_command(id, args).spawn().ok().map(|child| child.id() as i32);
+    }
+    let found = || match probe {
+        Probe::Tcp(address) => {
+            sys::enter_net(pid).is_ok()
+                && (address.host(), address.port())
+                    .to_socket_addrs()
+                    .is_ok_and(|mut all| all.any(|one| TcpStream::connect_timeout(&one, LIMIT / 2).is_ok()))
+        }
+        // Links lead where the container sees them lead.
+        Probe::File(path) => {
+            rustix::process::chroot(format!("/proc/{pid}/root")).is_ok()
+                && fs::symlink_metadata(Path::new("/").join(path)).is_ok()
+        }
+        Probe::Command(_) => false,
+    };
+    sys::fork(|| i32::from(!found())).ok()
+}
