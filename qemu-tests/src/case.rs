@@ -95,6 +95,7 @@ impl Case {
         let expect = self.expect()?;
         let built = kitbuild.build(&self.node(), expect.format)?;
         let mut guest = Guest::boot(&built, &expect.boot)?;
+        expect.never.iter().for_each(|unwanted| guest.forbid(unwanted));
         for step in &expect.steps {
             match step {
                 Step::Line { text, after, within } => {
@@ -106,10 +107,7 @@ impl Case {
                 Step::Reboots(within) => guest.ends(Exit::Reboot, *within)?,
             }
         }
-        for unwanted in &expect.never {
-            guest.never(unwanted)?;
-        }
-        Ok(())
+        Ok(guest.nothing_forbidden()?)
     }
 }
 

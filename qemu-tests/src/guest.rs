@@ -50,6 +50,7 @@ pub struct Guest {
     running: Running,
     console: Console,
     last: Duration,
+    unwanted: Vec<String>,
     _slot: Slot,
 }
 
@@ -84,7 +85,7 @@ pub enum GuestError {
         console: String,
     },
     /// A line came that should not.
-    #[error("a line with `{line}`; the console:\n{console}")]
+    #[error("the line `{line}` must not come; the console:\n{console}")]
     Unwanted {
         /// The line.
         line: String,
@@ -136,29 +137,30 @@ impl Guest {
         let monitor = Monitor::Qemu(QemuOptions { on_reboot: OnReboot::End, ..QemuOptions::default() });
         let running = kit_machine::launch(&machine, &monitor).map_err(GuestError::Launch)?;
         let console = running.console();
-        Ok(Guest { running, console, last: Duration::ZERO, _slot: slot })
+        Ok(Guest { running, console, last: Duration::ZERO, unwanted: vec![PANIC.into()], _slot: slot })
+    }
+
+    /// Lets every wait end as a failure at once when a line contains this.
+    pub fn forbid(&mut self, unwanted: impl Into<String>) {
+        self.unwanted.push(unwanted.into());
     }
 
     /// Waits for a line that contains this, after the line that was waited for before; the whole line.
     ///
     /// # Errors
-    /// When it does not come in time, or the kernel panics first, with the console's last lines.
+    /// When it does not come in time, or the kernel panics or a line comes first that is forbidden, with the console's
+    /// last lines.
     pub fn line(&mut self, wanted: &str, within: Duration) -> Result<String, GuestError> {
-        let mut panicked = false;
-        let found = self.console.wait_for_line(
-            wanted,
-            |line| {
-                panicked = line.contains(PANIC);
-                panicked || line.contains(wanted)
-            },
-            within,
-        );
+        let unwanted = &self.unwanted;
+        let is_unwanted = |line: &str| unwanted.iter().any(|text| line.contains(text));
+        let found =
+            self.console.wait_for_line(wanted, |line| line.contains(wanted) || is_unwanted(line), within);
         let why = match found {
-            Ok(found) if !panicked || wanted.contains(PANIC) => {
+            Ok(found) if found.line.contains(wanted) => {
                 self.last = found.elapsed;
                 return Ok(found.line);
             }
-            Ok(found) => found.line,
+            Ok(found) => return Err(GuestError::Unwanted { line: found.line, console: self.last_lines() }),
             Err(WaitError::Ended { exit, .. }) => exit.to_string(),
             Err(WaitError::Deadline { .. }) => "it did not come".into(),
             Err(error) => error.to_string(),
@@ -185,12 +187,13 @@ impl Guest {
         Ok(line)
     }
 
-    /// Checks that no line so far contains this.
+    /// Checks that no line so far contains what is forbidden.
     ///
     /// # Errors
     /// When one does.
-    pub fn never(&self, unwanted: &str) -> Result<(), GuestError> {
-        match self.text().lines().find(|line| line.contains(unwanted)) {
+    pub fn nothing_forbidden(&self) -> Result<(), GuestError> {
+        let is_unwanted = |line: &&str| self.unwanted.iter().any(|text| line.contains(text));
+        match self.text().lines().find(is_unwanted) {
             None => Ok(()),
             Some(line) => Err(GuestError::Unwanted { line: line.into(), console: self.last_lines() }),
         }

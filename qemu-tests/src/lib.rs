@@ -20,5 +20,19 @@ pub mod kitbuild;
 pub mod screen;
 mod slot;
 
+/// The value, or the reason to skip the test: prints it and returns from the test.
+#[macro_export]
+macro_rules! or_skip {
+    ($value:expr) => {
+        match $value {
+            Ok(value) => value,
+            Err(missing) => {
+                println!("skipped: {missing}");
+                return;
+            }
+        }
+    };
+}
+
 pub use guest::{Boot, Guest, GuestError};
 pub use kitbuild::{BuildError, Built, Kitbuild, Missing};
