@@ -1,5 +1,6 @@
 //! `kitc delete`: takes away what a stopped container has left.
 
+use crate::bundle;
 use crate::cgroup;
 use crate::kill;
 use crate::start::run_poststop;
@@ -59,7 +60,7 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
     let Some(record) = dir.read()? else {
         // Its making was cut off before there was a process.
         if force {
-            return Ok(dir.remove()?);
+            return remove_unfinished(&dir, id);
         }
         return Err(Error::NotStopped { id: id.to_owned(), status: Status::Creating });
     };
@@ -72,6 +73,15 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
         end(&record)?;
     }
     finish(&dir, &record)
+}
+
+/// Takes away a container that has no state yet, with the cgroups that its configuration names.
+fn remove_unfinished(dir: &StateDir, id: &str) -> Result<(), Error> {
+    if let Ok((spec, _)) = bundle::read_spec(&dir.config()) {
+        let path = spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
+        cgroup::remove_leftovers(id, path)?;
+    }
+    Ok(dir.remove()?)
 }
 
 /// Takes away what is left of a container whose first process has ended.

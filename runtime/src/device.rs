@@ -4,8 +4,9 @@
 //! is not allowed (a user namespace), the host's node is bind-mounted instead.
 
 use crate::mount;
+use crate::mount::options::{Kind, Plan};
 use crate::target::{self, Missing};
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 use std::io;
@@ -119,11 +120,10 @@ fn node(device: &LinuxDevice) -> Result<Node, Error> {
 }
 
 /// Whether `/dev` is the host's, shown by a bind mount: then nothing is made in it.
-pub fn dev_is_shown(mounts: &[Mount]) -> bool {
-    mounts.iter().any(|m| {
-        let bind = m.typ().as_deref() == Some("bind")
-            || m.options().iter().flatten().any(|o| o == "bind" || o == "rbind");
-        bind && m.destination().components().eq(Path::new("/dev").components())
+pub fn dev_is_shown(mounts: &[Plan<'_>]) -> bool {
+    mounts.iter().any(|plan| {
+        matches!(plan.kind, Kind::Bind { .. })
+            && plan.mount.destination().components().eq(Path::new("/dev").components())
     })
 }
 

@@ -20,7 +20,7 @@ use crate::sys::clone::{Cloned, clone3, exit_now, join_session_keyring};
 use crate::sys::signal;
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxNamespaceType, Process, User};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{DumpableBehavior, Pid};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::error::Error as StdError;
 use std::fs;
 use std::io;
@@ -196,7 +196,7 @@ pub fn exec(request: &Request) -> Result<Entered, Error> {
     let socket = request.console_socket.as_deref().map(console::connect).transpose()?;
 
     let (pid, pidfd, ours) = spawn(request, &record, &init, prepared)?;
-    let result = accompany(request, &record, &process, filter.as_ref(), (pid, &pidfd), &ours)
+    let result = accompany(request, &record, filter.as_ref(), (pid, &pidfd), &ours)
         .and_then(|console| launch::hand_over(socket.as_ref(), console).map_err(Error::from))
         .and_then(|console| {
             if let Some(path) = &request.pid_file {
@@ -302,16 +302,60 @@ fn spawn(
     prepared: Prepared<'_>,
 ) -> Result<(Pid, OwnedFd, Channel), Error> {
     let (ours, theirs) = Channel::pair().map_err(call("make a socket pair"))?;
-    if record.namespaces.contains(&LinuxNamespaceType::Pid) {
-        namespace::join_pid_for_children(init).map_err(call("join the container's pid namespace"))?;
+    let twice = enters_twice(record);
+    if record.namespaces.contains(&LinuxNamespaceType::Pid) && !twice {
+        namespace::join_all(init, [LinuxNamespaceType::Pid].into_iter())
+            .map_err(call("join the container's pid namespace"))?;
     }
-    match clone_into_cgroup(record)? {
+    let (pid, pidfd) = match clone_into_cgroup(record)? {
         Cloned::Child => {
             drop(ours);
-            run(Inside { request, record, init, prepared, channel: theirs })
+            let rlimits_done = has_user(record);
+            run(Inside { request, record, init, prepared, channel: theirs, rlimits_done })
         }
-        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, ours)),
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    if !twice {
+        set_up_from_outside(record, prepared.process(), pid)?;
+        if waits(record) {
+            ours.send_go().map_err(call("let the process go on"))?;
+        }
+        return Ok((pid, pidfd, ours));
     }
+    let message = ours.receive().map_err(call("hear from the process"))?;
+    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    let died = |how: &str| Error::Died { id: request.id.clone(), how: how.to_owned() };
+    match message {
+        Message::Pid(pid) => {
+            let pid = Pid::from_raw(pid).ok_or_else(|| died("without a process id"))?;
+            let pidfd =
+                rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(call("open the process"))?;
+            Ok((pid, pidfd, ours))
+        }
+        Message::Error(chain) => Err(match Remote::from_chain(chain) {
+            Some(source) => Error::Child { id: request.id.clone(), source },
+            None => died("with an empty message"),
+        }),
+        _ => Err(died("while joining its namespaces")),
+    }
+}
+
+/// An ordinary user may join a pid namespace only from inside the user namespace that owns it: a first
+/// process joins that, and makes a second one.
+fn enters_twice(record: &Record) -> bool {
+    has_user(record) && !rustix::process::geteuid().is_root()
+}
+
+/// What the process cannot do for itself.
+fn set_up_from_outside(record: &Record, process: &Process, pid: Pid) -> Result<(), Error> {
+    let raw = pid.as_raw_nonzero().get();
+    record.cgroup.join(raw, false)?;
+    if has_user(record) {
+        process::set_rlimits(process, Some(pid))?;
+        process::set_oom_score(process, &raw.to_string())?;
+    }
+    Ok(())
 }
 
 fn clone_into_cgroup(record: &Record) -> Result<Cloned, Error> {
@@ -335,24 +379,15 @@ fn clone_into_cgroup(record: &Record) -> Result<Cloned, Error> {
     }
 }
 
-/// What the parent has to do for the new process, and what it hears from it.
+/// Follows the new process to its program. Returns its terminal, if it has one.
 fn accompany(
     request: &Request,
     record: &Record,
-    process: &Process,
     filter: Option<&Filter>,
     (pid, pidfd): (Pid, &OwnedFd),
     ours: &Channel,
 ) -> Result<Option<OwnedFd>, Error> {
     let raw = pid.as_raw_nonzero().get();
-    if waits(record) {
-        record.cgroup.join(raw, false)?;
-        if has_user(record) {
-            process::set_rlimits(process, Some(pid))?;
-            process::set_oom_score(process, &raw.to_string())?;
-        }
-        ours.send_go().map_err(call("let the process go on"))?;
-    }
     let mut console = None;
     let outcome = ours.follow(false, call("hear from the process"), |message| {
         match message {
@@ -378,7 +413,7 @@ fn has_user(record: &Record) -> bool {
 }
 
 fn waits(record: &Record) -> bool {
-    has_user(record) || !record.cgroup.v1.is_empty()
+    (has_user(record) || !record.cgroup.v1.is_empty()) && !enters_twice(record)
 }
 
 /// What the new process needs.
@@ -388,6 +423,7 @@ struct Inside<'a> {
     init: &'a OwnedFd,
     prepared: Prepared<'a>,
     channel: Channel,
+    rlimits_done: bool,
 }
 
 /// Runs the new process. Never returns to what the parent goes on to do.
@@ -416,6 +452,10 @@ fn enter(mut inside: Inside<'_>) -> Box<dyn StdError> {
 }
 
 fn enter_container(inside: &mut Inside<'_>) -> Result<(), Box<dyn StdError>> {
+    let twice = enters_twice(inside.record);
+    if !has_user(inside.record) || twice {
+        inside.prepared.set_oom_score()?;
+    }
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(call("hide the process"))?;
     rustix::process::setsid().map_err(call("make a session"))?;
@@ -427,11 +467,18 @@ fn enter_container(inside: &mut Inside<'_>) -> Result<(), Box<dyn StdError>> {
             _ => return Err("the other side went away".into()),
         }
     }
-    if !has_user(inside.record) {
-        inside.prepared.set_oom_score()?;
+    let kinds = inside.record.namespaces.iter().copied();
+    let kinds = kinds.filter(|&kind| twice || kind != LinuxNamespaceType::Pid);
+    namespace::join_all(inside.init, kinds).map_err(call("join the container's namespaces"))?;
+    if twice {
+        let flags = libc::CLONE_PARENT as u64;
+        if let Cloned::Parent { pid, .. } = clone3(flags, None).map_err(call("make the second process"))? {
+            let _ = inside.channel.send_pid(pid.as_raw_nonzero().get());
+            exit_now(0);
+        }
+        inside.rlimits_done = false;
+        rustix::process::setsid().map_err(call("make a session"))?;
     }
-    namespace::join_all(inside.init, &inside.record.namespaces)
-        .map_err(call("join the container's namespaces"))?;
     if has_user(inside.record) {
         become_root_of_namespace()?;
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
@@ -446,7 +493,7 @@ fn become_user<'a>(inside: &'a Inside<'_>) -> Result<Last<'a>, Box<dyn StdError>
         console::adopt(&terminal.slave)?;
         inside.channel.send_console(terminal.master.as_fd()).map_err(call("send the terminal"))?;
     }
-    inside.prepared.limit(has_user(inside.record), None)?;
+    inside.prepared.limit(inside.rlimits_done, None)?;
     sys::exec::close_on_exec_from(3 + inside.request.preserve_fds).map_err(call("mark descriptors"))?;
     for number in 3..3 + inside.request.preserve_fds as i32 {
         sys::exec::keep_on_exec(number).map_err(call("keep a descriptor (--preserve-fds)"))?;

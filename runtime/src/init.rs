@@ -46,6 +46,8 @@ pub struct Inside<'a> {
     pub channel: Channel,
     /// Where to wait for start; without one the program runs at once.
     pub start: Option<OwnedFd>,
+    /// The mounts of its configuration, understood.
+    pub mounts: &'a [mount::options::Plan<'a>],
     /// Trees cloned by the parent, by the mount's place in the list.
     pub trees: Vec<(usize, OwnedFd)>,
     /// Whether the parent has to do something before this process goes on.
@@ -93,9 +95,12 @@ pub fn run(inside: Inside<'_>) -> ! {
 enum Never {}
 
 fn enter(mut inside: Inside<'_>) -> Result<Never> {
-    // Nobody in the namespaces that are joined may look into this copy of kitc.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(call("hide the process"))?;
+    // Nobody in the namespaces that are joined may look into this copy of kitc. But a caller that is not
+    // root has to write to the process's files for a new user namespace first.
+    if inside.record.owner == 0 || !inside.plan.makes(LinuxNamespaceType::User) {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(call("hide the process"))?;
+    }
     rustix::process::setsid().map_err(call("make a session"))?;
     if inside.new_keyring {
         match join_session_keyring() {
@@ -112,7 +117,8 @@ fn enter(mut inside: Inside<'_>) -> Result<Never> {
     run_create_hooks(&mut inside, &hooks)?;
     enter_root(&inside, &mut root)?;
     drop(root);
-    inside.prepared.limit(inside.plan.has_user(), inside.linux.personality().as_ref())?;
+    let limited = inside.plan.has_user() && inside.record.owner == 0;
+    inside.prepared.limit(limited, inside.linux.personality().as_ref())?;
     // The parent's descriptors are not for the program, but for those it was told to pass on.
     sys::exec::close_on_exec_from(3 + inside.preserve_fds).map_err(call("mark descriptors"))?;
     for number in 3..3 + inside.preserve_fds as i32 {
@@ -140,6 +146,9 @@ fn join_namespaces(inside: &Inside<'_>) -> Result<()> {
     }
     if plan.has_user() {
         become_root_of_namespace()?;
+        if inside.record.owner != 0 {
+            inside.prepared.set_oom_score()?;
+        }
         // Changing the user of a process undoes this.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(call("hide the process"))?;
@@ -204,7 +213,6 @@ fn fill_root(inside: &mut Inside<'_>) -> Result<OwnedFd> {
     rustix::process::umask(Mode::empty());
     let bundle = inside.bundle;
     let mut root = rootfs::prepare(&bundle.rootfs, inside.linux.rootfs_propagation().as_deref())?;
-    let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
     let mut context = mount::Context {
         rootfs: &bundle.rootfs,
         cgroup: &inside.record.cgroup,
@@ -212,8 +220,8 @@ fn fill_root(inside: &mut Inside<'_>) -> Result<OwnedFd> {
         user_namespace: inside.plan.has_user(),
         trees: std::mem::take(&mut inside.trees),
     };
-    mount::perform_all(&mut context, &mut root, mounts)?;
-    if !device::dev_is_shown(mounts) {
+    mount::perform_all(&mut context, &mut root, inside.mounts)?;
+    if !device::dev_is_shown(inside.mounts) {
         let root = root.as_fd();
         let nodes = device::nodes(inside.linux.devices().as_deref().unwrap_or_default())?;
         device::make_all(root, &nodes)?;
@@ -260,7 +268,7 @@ fn enter_root(inside: &Inside<'_>, root: &mut OwnedFd) -> Result<()> {
         console::adopt(&terminal.slave)?;
         inside.channel.send_console(terminal.master.as_fd()).map_err(call("send the terminal"))?;
     }
-    mount::close_all(root.as_fd(), inside.bundle.spec.mounts().as_deref().unwrap_or_default())?;
+    mount::close_all(root.as_fd(), inside.mounts)?;
     rootfs::make_paths_read_only(inside.linux.readonly_paths().as_deref().unwrap_or_default())?;
     rootfs::mask_paths(inside.linux.masked_paths().as_deref().unwrap_or_default())?;
     if inside.bundle.spec.root().as_ref().and_then(|r| r.readonly()) == Some(true) {

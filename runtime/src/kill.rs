@@ -24,7 +24,7 @@ pub enum Error {
         name: String,
     },
     /// It has no process to send a signal to.
-    #[error("container {id} is {}", status.word())]
+    #[error("container not running: {id} is {}", status.word())]
     Status {
         /// Its name.
         id: String,

@@ -18,7 +18,7 @@ use crate::channel::{Channel, Message, Outcome};
 use crate::console;
 use crate::hook;
 use crate::init::{self, Inside};
-use crate::mount::{self, options};
+use crate::mount::{self, options, trees};
 use crate::namespace::{self, Plan};
 use crate::notify;
 use crate::process::{self, Prepared};
@@ -26,9 +26,8 @@ use crate::report::{self, Remote};
 use crate::seccomp::{self, Filter};
 use crate::state::{self, Record, StateDir, Status};
 use crate::sys::clone::{Cloned, clone3};
-use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::sys::signal;
-use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxNamespaceType};
+use oci_spec::runtime::{Hooks, LinuxNamespaceType};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::collections::BTreeMap;
@@ -104,6 +103,9 @@ pub enum Error {
     /// Mounts that are prepared on the host's side.
     #[error(transparent)]
     Mount(#[from] mount::Error),
+    /// Trees that are cloned on the host's side.
+    #[error(transparent)]
+    Trees(#[from] trees::Error),
     /// The process.
     #[error(transparent)]
     Process(#[from] process::Error),
@@ -166,19 +168,18 @@ pub fn launch(request: &Request, until: Until) -> Result<Launched, Error> {
     let size = (until == Until::Foreground).then(console::own_size).flatten();
     let prepared = Prepared::new(process, filter.as_ref())?.with_terminal_size(size);
     let plan = Plan::open(linux)?;
+    let mounts = options::parse_all(bundle.spec.mounts().as_deref().unwrap_or_default())
+        .map_err(mount::Error::from)?;
 
     let dir = StateDir::create(&request.root, &request.id)?;
-    let mut undo = Undo { dir: Some(dir.clone()), cgroup: None, child: None };
+    let mut undo = Undo::of(&dir);
     dir.write_config(&bundle.text)?;
     let cgroup = Cgroup::create(&request.id, linux.cgroups_path().as_deref(), linux.resources().as_ref())?;
     let record = first_record(request, &bundle, cgroup.place());
     let cgroup = undo.cgroup.insert(cgroup);
-    let trees = prepare_trees(&bundle, &plan)?;
+    let trees = trees::prepare(linux, &mounts, &plan)?;
     let console_socket = request.console_socket.as_deref().map(console::connect).transpose()?;
-    let start = match until {
-        Until::Created => Some(listen(&dir.start_socket())?),
-        _ => None,
-    };
+    let start = (until == Until::Created).then(|| listen(&dir.start_socket())).transpose()?;
     let (ours, theirs) = Channel::pair().map_err(call("make a socket pair"))?;
 
     let inside = Inside {
@@ -189,13 +190,14 @@ pub fn launch(request: &Request, until: Until) -> Result<Launched, Error> {
         record,
         channel: theirs,
         start,
+        mounts: &mounts,
         trees,
         waits: plan.has_user() || cgroup.has_v1(),
         preserve_fds: request.preserve_fds,
         new_keyring: request.new_keyring,
     };
     let waits = inside.waits;
-    let (mut record, pid, pidfd) = spawn(inside, cgroup, &ours)?;
+    let (mut record, pid, pidfd, ours) = spawn(inside, cgroup, ours)?;
     undo.child = Some(pidfd.try_clone().map_err(call("keep the process's descriptor"))?);
     record.pid = pid.as_raw_nonzero().get();
     record.start_time = state::life(record.pid)
@@ -308,7 +310,11 @@ pub fn short_address(path: &Path) -> rustix::io::Result<(OwnedFd, SocketAddrUnix
 }
 
 /// Makes the container's process, which continues in [`init::run`].
-fn spawn(inside: Inside<'_>, cgroup: &Cgroup, ours: &Channel) -> Result<(Record, Pid, OwnedFd), Error> {
+fn spawn(
+    inside: Inside<'_>,
+    cgroup: &Cgroup,
+    ours: Channel,
+) -> Result<(Record, Pid, OwnedFd, Channel), Error> {
     let plan = inside.plan;
     let user_joined = plan.joins(LinuxNamespaceType::User);
     if !user_joined {
@@ -317,7 +323,11 @@ fn spawn(inside: Inside<'_>, cgroup: &Cgroup, ours: &Channel) -> Result<(Record,
     let cloned =
         clone3(plan.clone_flags(), cgroup.clone_into()).map_err(call("make the container's process"))?;
     let (pid, pidfd) = match cloned {
-        Cloned::Child => init::run(inside),
+        Cloned::Child => {
+            // Its own copy would keep it from noticing that kitc has gone.
+            drop(ours);
+            init::run(inside)
+        }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     let record = inside.record.clone();
@@ -325,7 +335,7 @@ fn spawn(inside: Inside<'_>, cgroup: &Cgroup, ours: &Channel) -> Result<(Record,
     drop(inside);
     if !user_joined {
         plan.leave_after()?;
-        return Ok((record, pid, pidfd));
+        return Ok((record, pid, pidfd, ours));
     }
     // The first one only joins the user namespace and makes the one that counts.
     let message = ours.receive().map_err(call("hear from the container's process"))?;
@@ -335,7 +345,7 @@ fn spawn(inside: Inside<'_>, cgroup: &Cgroup, ours: &Channel) -> Result<(Record,
             let pid = Pid::from_raw(pid).ok_or(Error::Died { how: "no process id".to_owned() })?;
             let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
                 .map_err(|e| call("open the container's process")(e.into()))?;
-            Ok((record, pid, pidfd))
+            Ok((record, pid, pidfd, ours))
         }
         Message::Error(chain) => Err(match Remote::from_chain(chain) {
             Some(source) => Error::Child { source },
@@ -351,10 +361,10 @@ fn set_up_from_outside(bundle: &Bundle, plan: &Plan, cgroup: &Cgroup, pid: Pid) 
     cgroup.place().join(raw, false)?;
     let (Some(linux), Some(process)) = (bundle.spec.linux(), bundle.spec.process()) else { return Ok(()) };
     if plan.makes(LinuxNamespaceType::User) {
-        let maps = |m: &Option<Vec<LinuxIdMapping>>| m.clone().unwrap_or_default();
-        namespace::write_id_maps(pid, &maps(linux.uid_mappings()), &maps(linux.gid_mappings()))?;
+        let uids = linux.uid_mappings().as_deref().unwrap_or_default();
+        namespace::write_id_maps(pid, uids, linux.gid_mappings().as_deref().unwrap_or_default())?;
     }
-    if plan.has_user() {
+    if plan.has_user() && rustix::process::geteuid().is_root() {
         // Raising a limit, or lowering this score, takes rights in the first user namespace.
         process::set_rlimits(process, Some(pid))?;
         process::set_oom_score(process, &raw.to_string())?;
@@ -427,80 +437,6 @@ fn after_failure(bundle: &Bundle, record: &Record) {
     }
 }
 
-/// Clones the trees that only `kitc` can: those with mapped ids, and, for a container whose root user
-/// is not the host's, those behind directories that others may not search.
-fn prepare_trees(bundle: &Bundle, plan: &Plan) -> Result<Vec<(usize, OwnedFd)>, Error> {
-    let mut trees = Vec::new();
-    for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
-        let understood = options::parse(index, mount).map_err(mount::Error::from)?;
-        let options::Kind::Bind { recursive, source } = understood.kind else { continue };
-        let reachable = !plan.has_user() || searchable_by_others(source);
-        if understood.idmap.is_none() && reachable {
-            continue;
-        }
-        let tree = mount::clone_tree(index, source, recursive)?;
-        if let Some(idmap) = understood.idmap {
-            let (uids, gids) = if idmap.own {
-                (mount.uid_mappings(), mount.gid_mappings())
-            } else {
-                let linux = bundle.spec.linux().as_ref();
-                let none = &None;
-                (linux.map_or(none, |l| l.uid_mappings()), linux.map_or(none, |l| l.gid_mappings()))
-            };
-            let maps = |m: &Option<Vec<LinuxIdMapping>>| m.clone().unwrap_or_default();
-            let userns = user_namespace_with(&maps(uids), &maps(gids))?;
-            map_ids(&tree, &userns, idmap.recursive).map_err(|source| mount::Error::Mount {
-                index,
-                doing: "map the ids of its source".to_owned(),
-                path: mount.destination().clone(),
-                source,
-            })?;
-        }
-        trees.push((index, tree));
-    }
-    Ok(trees)
-}
-
-fn map_ids(tree: &OwnedFd, userns: &OwnedFd, recursive: bool) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let attr =
-        MountAttr { set: options::ATTR_IDMAP, userns_fd: userns.as_raw_fd() as u64, ..MountAttr::default() };
-    mount_setattr(tree.as_fd(), c"", recursive, &attr)
-}
-
-fn searchable_by_others(path: &Path) -> bool {
-    path.ancestors().skip(1).all(|dir| {
-        rustix::fs::stat(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
-            .is_ok_and(|stat| stat.st_mode & 0o001 != 0)
-    })
-}
-
-/// A user namespace that nobody is in, for its id maps: that of a process which only lives until it
-/// is open.
-fn user_namespace_with(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> Result<OwnedFd, Error> {
-    use rustix::fs::{Mode, OFlags};
-    let (ours, theirs) = Channel::pair().map_err(call("make a socket pair"))?;
-    let flags = libc::CLONE_NEWUSER as u64;
-    let (pid, pidfd) = match clone3(flags, None).map_err(call("make a user namespace for mapped ids"))? {
-        Cloned::Child => {
-            drop(ours);
-            // Until the other side is closed.
-            let _ = theirs.receive();
-            crate::sys::clone::exit_now(0)
-        }
-        Cloned::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    drop(theirs);
-    let opened = namespace::write_id_maps(pid, uids, gids).map_err(Error::from).and_then(|()| {
-        let path = format!("/proc/{}/ns/user", pid.as_raw_nonzero());
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|e| call("open a user namespace for mapped ids")(e.into()))
-    });
-    drop(ours);
-    let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-    opened
-}
-
 /// Takes back what a failed launch has made, in the opposite order.
 struct Undo {
     dir: Option<StateDir>,
@@ -509,6 +445,10 @@ struct Undo {
 }
 
 impl Undo {
+    fn of(dir: &StateDir) -> Undo {
+        Undo { dir: Some(dir.clone()), cgroup: None, child: None }
+    }
+
     fn disarm(mut self) {
         self.dir = None;
         self.cgroup = None;
@@ -523,7 +463,6 @@ impl Drop for Undo {
             let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
         }
         if let Some(mut cgroup) = self.cgroup.take() {
-            let _ = cgroup.place().kill();
             cgroup.undo();
         }
         if let Some(dir) = self.dir.take() {

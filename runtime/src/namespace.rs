@@ -321,24 +321,15 @@ impl Join {
     }
 }
 
-/// Joins all namespaces of the listed kinds that the process behind `pidfd` is in, but its pid
-/// namespace, which only children of the caller can be in.
-pub fn join_all(pidfd: &OwnedFd, kinds: &[LinuxNamespaceType]) -> io::Result<()> {
-    let flags = kinds
-        .iter()
-        .filter(|&&k| k != LinuxNamespaceType::Pid)
-        .fold(0, |bits, &kind| bits | bit(kind) as u32);
+/// Joins all namespaces of the listed kinds that the process behind `pidfd` is in. A pid namespace is then
+/// that of later children of the caller.
+pub fn join_all(pidfd: &OwnedFd, kinds: impl Iterator<Item = LinuxNamespaceType>) -> io::Result<()> {
+    let flags = kinds.fold(0, |bits, kind| bits | bit(kind) as u32);
     if flags == 0 {
         return Ok(());
     }
     let flags = ThreadNameSpaceType::from_bits_retain(flags);
     Ok(rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), flags)?)
-}
-
-/// Puts the children of this process into the pid namespace of the process behind `pidfd`.
-pub fn join_pid_for_children(pidfd: &OwnedFd) -> io::Result<()> {
-    let kind = ThreadNameSpaceType::PROCESS_ID;
-    Ok(rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), kind)?)
 }
 
 /// Writes the id maps of the process `pid`, which is in a new user namespace.

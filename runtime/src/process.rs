@@ -134,6 +134,11 @@ impl<'a> Prepared<'a> {
         Ok(())
     }
 
+    /// The process as it was configured.
+    pub fn process(&self) -> &'a Process {
+        self.process
+    }
+
     /// Gives the terminal a size (rows, columns) where the configuration does not say one.
     pub fn with_terminal_size(mut self, size: Option<(u16, u16)>) -> Prepared<'a> {
         self.terminal_size = size;
@@ -175,6 +180,10 @@ impl<'a> Prepared<'a> {
                 value: value(),
                 source,
             })?;
+        }
+        if let Some(affinity) = self.process.exec_cpu_affinity() {
+            let list = affinity.cpu_affinity_final().as_ref().or(affinity.initial().as_ref());
+            list.map_or(Ok(()), |list| set_affinity(list))?;
         }
         if !rlimits_done {
             set_rlimits(self.process, None)?;
@@ -431,6 +440,24 @@ fn set_scheduler(scheduler: &Scheduler) -> Result<(), Error> {
         key: "process.scheduler",
         value: scheduler.policy().to_string(),
         source,
+    })
+}
+
+/// Lets the calling process run on the CPUs of a list such as `0-3,7` only.
+fn set_affinity(list: &str) -> Result<(), Error> {
+    let key = "process.execCPUAffinity";
+    let bad = || Error::Value { key, value: list.to_owned(), expected: "a list of CPUs below 1024" };
+    let mut set = rustix::thread::CpuSet::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.parse::<usize>().ok().filter(|&n| n < rustix::thread::CpuSet::MAX_CPU);
+        let (first, last) = (number(first).ok_or_else(bad)?, number(last).ok_or_else(bad)?);
+        (first..=last).for_each(|cpu| set.set(cpu));
+    }
+    rustix::thread::sched_setaffinity(None, &set).map_err(|e| Error::Set {
+        key,
+        value: list.to_owned(),
+        source: e.into(),
     })
 }
 

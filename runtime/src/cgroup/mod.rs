@@ -14,18 +14,20 @@
 //! is one, else by the version 1 controller.
 
 pub mod devices;
+mod place;
 pub mod v1;
 pub mod v2;
+
+pub use place::Place;
 
 use oci_spec::runtime::LinuxResources;
 use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where cgroup file systems are mounted.
 pub const ROOT: &str = "/sys/fs/cgroup";
@@ -106,6 +108,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The caller has no rights over cgroups here.
+    fn is_denied(&self) -> bool {
+        let Error::Io { source, .. } = self else { return false };
+        matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS))
+    }
+}
+
 /// What is mounted at [`ROOT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -149,17 +159,6 @@ fn is_v1(controller: &str) -> bool {
     rustix::fs::statfs(&path).is_ok_and(|s| s.f_type == CGROUP1_MAGIC)
 }
 
-/// The directories of a container's cgroups, as kept in its state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// In the cgroup2 hierarchy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub v2: Option<PathBuf>,
-    /// In version 1 hierarchies.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub v1: Vec<PathBuf>,
-}
-
 /// A container's cgroups while it is being made: remembers what was made, to undo it.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -189,7 +188,11 @@ impl Cgroup {
     fn fill(&mut self, path: &Path, resources: Option<&LinuxResources>) -> Result<(), Error> {
         let layout = layout();
         if let Some(root) = &v2_root_of(layout) {
-            self.make_v2(root, path)?;
+            match self.make_v2(root, path) {
+                // Who may not make cgroups can still run what has no limits.
+                Err(error) if error.is_denied() && !asks_for_limits(layout, resources)? => return Ok(()),
+                result => result?,
+            }
         }
         let Some(resources) = resources else {
             return self.track_v1(layout, path);
@@ -320,160 +323,40 @@ impl Cgroup {
         &self.place
     }
 
-    /// Removes what was made, the last first. Nothing can be done about what cannot be removed.
+    /// Kills what is inside and removes what was made, the last first. Nothing can be done about what
+    /// cannot be removed.
     pub fn undo(&mut self) {
         self.dir = None;
-        for dir in std::mem::take(&mut self.made).iter().rev() {
-            let _ = remove_directory(dir);
+        let made = std::mem::take(&mut self.made);
+        if made.iter().any(|dir| self.place.v2.as_ref() == Some(dir) || self.place.v1.contains(dir)) {
+            let _ = self.place.kill();
+            let _ = self.place.remove();
+        }
+        for dir in made.iter().rev() {
+            let _ = place::remove_directory(dir);
         }
     }
 }
 
-impl Place {
-    /// Moves process `pid` into the version 1 cgroups; with `all`, into that of cgroup2 as well.
-    pub fn join(&self, pid: i32, all: bool) -> Result<(), Error> {
-        let v2 = self.v2.as_ref().filter(|_| all);
-        for dir in self.v1.iter().chain(v2) {
-            let path = dir.join("cgroup.procs");
-            fs::write(&path, pid.to_string()).map_err(|source| Error::Io {
-                doing: "move a process with",
-                path,
-                source,
-            })?;
-        }
-        Ok(())
-    }
+/// Whether there is something to be set. Rules for devices do not count: only a caller with rights could
+/// make a device that they would be about.
+fn asks_for_limits(layout: Layout, resources: Option<&LinuxResources>) -> Result<bool, Error> {
+    let Some(resources) = resources else { return Ok(false) };
+    Ok(match layout {
+        Layout::Unified => !v2::settings(resources)?.is_empty(),
+        _ => !v1::settings(resources)?.is_empty(),
+    })
+}
 
-    /// The processes in the container's cgroup and below it, ascending.
-    pub fn processes(&self) -> Result<Vec<i32>, Error> {
-        let Some(dir) = self.v2.as_ref().or(self.v1.first()) else {
-            return Ok(Vec::new());
-        };
-        let mut pids = Vec::new();
-        collect_processes(dir, &mut pids)?;
-        pids.sort_unstable();
-        pids.dedup();
-        Ok(pids)
+/// Removes the empty cgroups of a container whose making was cut off before its state was written.
+pub fn remove_leftovers(id: &str, path: Option<&Path>) -> Result<(), Error> {
+    let path = relative(id, path)?;
+    let split = v1::CONTROLLERS.iter().filter(|c| is_v1(c)).map(|c| Path::new(ROOT).join(c));
+    for root in v2_root().into_iter().chain(split) {
+        let dir = root.join(&path);
+        place::remove_directory(&dir).map_err(|source| Error::Io { doing: "remove", path: dir, source })?;
     }
-
-    /// Kills all processes, atomically where the kernel can. Returns whether there was a cgroup to
-    /// find them in.
-    pub fn kill(&self) -> Result<bool, Error> {
-        if let Some(dir) = &self.v2 {
-            let path = dir.join("cgroup.kill");
-            match fs::write(&path, "1") {
-                Ok(()) => return Ok(true),
-                Err(e) if e.kind() == io::ErrorKind::NotFound && !dir.exists() => return Ok(true),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(Error::Io { doing: "write to", path, source }),
-            }
-        }
-        self.signal_all(libc::SIGKILL)
-    }
-
-    /// Sends a signal to all processes, frozen meanwhile so that none forks away. Returns whether
-    /// there was a cgroup to find them in.
-    pub fn signal_all(&self, number: i32) -> Result<bool, Error> {
-        let Some(dir) = self.v2.as_ref().or(self.v1.first()) else { return Ok(false) };
-        if !dir.exists() {
-            return Ok(true);
-        }
-        let was_frozen = self.is_frozen();
-        let frozen = self.set_frozen(true).is_ok();
-        // Without a freezer a process may fork while it is looked for: look again until there are no
-        // new ones.
-        let mut seen = Vec::new();
-        for _ in 0..16 {
-            let new: Vec<i32> = self.processes()?.into_iter().filter(|p| !seen.contains(p)).collect();
-            for &pid in &new {
-                let _ = crate::sys::signal::kill(pid, number);
-            }
-            if new.is_empty() {
-                break;
-            }
-            seen.extend(new);
-        }
-        if frozen && !was_frozen {
-            self.set_frozen(false)?;
-        }
-        Ok(true)
-    }
-
-    /// Whether the processes are frozen.
-    pub fn is_frozen(&self) -> bool {
-        if let Some(dir) = &self.v2 {
-            return fs::read(dir.join("cgroup.freeze")).is_ok_and(|text| text.starts_with(b"1"));
-        }
-        self.freezer().is_some_and(|dir| {
-            fs::read(dir.join("freezer.state")).is_ok_and(|text| !text.starts_with(b"THAWED"))
-        })
-    }
-
-    /// Freezes or thaws all processes.
-    pub fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
-        let (path, value) = match (&self.v2, self.freezer()) {
-            (Some(dir), _) => (dir.join("cgroup.freeze"), if frozen { "1" } else { "0" }),
-            (None, Some(dir)) => (dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" }),
-            (None, None) => {
-                return Err(Error::NoController { key: "pause".to_owned(), file: "freezer".to_owned() });
-            }
-        };
-        fs::write(&path, value).map_err(|source| Error::Io { doing: "write to", path, source })
-    }
-
-    fn freezer(&self) -> Option<&PathBuf> {
-        self.v1.iter().find(|dir| dir.starts_with("/sys/fs/cgroup/freezer"))
-    }
-
-    /// Changes the limits of a running container.
-    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        match (&self.v2, layout()) {
-            (Some(dir), Layout::Unified) => {
-                let path = dir.strip_prefix(ROOT).unwrap_or(dir);
-                v2::apply(Path::new(ROOT), path, dir, &v2::settings(resources)?)
-            }
-            _ => v1::settings(resources)?.iter().try_for_each(|setting| {
-                let under = Path::new(ROOT).join(setting.controller);
-                match self.v1.iter().find(|dir| dir.starts_with(&under)) {
-                    Some(dir) => write_setting(&setting.key, &dir.join(&setting.file), &setting.value),
-                    None => Err(Error::NoController { key: setting.key.clone(), file: setting.file.clone() }),
-                }
-            }),
-        }
-    }
-
-    /// Removes the cgroups, with those that the container made below, once they are empty.
-    pub fn remove(&self) -> Result<(), Error> {
-        for dir in self.v2.iter().chain(&self.v1) {
-            let deadline = Instant::now() + EMPTY_DEADLINE;
-            loop {
-                match remove_directory(dir) {
-                    Err(e) if e.raw_os_error() == Some(libc::EBUSY) => wait_until_empty(dir, deadline)?,
-                    Err(source) => return Err(Error::Io { doing: "remove", path: dir.clone(), source }),
-                    Ok(()) => break,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The version 1 directories of the container, and where it has none, the ones that this process
-    /// is in, by hierarchy; for a cgroup mount in the container.
-    pub fn shown(&self) -> Vec<(String, PathBuf)> {
-        let Ok(entries) = fs::read_dir(ROOT) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
-        names.sort();
-        names
-            .into_iter()
-            .filter_map(|name| {
-                let root = Path::new(ROOT).join(&name);
-                let magic = rustix::fs::statfs(&root).ok()?.f_type;
-                let own = self.v1.iter().chain(&self.v2).find(|dir| dir.starts_with(&root));
-                matches!(magic, CGROUP1_MAGIC | CGROUP2_MAGIC).then(|| (name, own.cloned().unwrap_or(root)))
-            })
-            .collect()
-    }
+    Ok(())
 }
 
 /// The path below a hierarchy's root: that of the configuration, or one made of the name.
@@ -510,65 +393,6 @@ fn write_setting(key: &str, path: &Path, value: &str) -> Result<(), Error> {
         },
         _ => Error::Write { key: key.to_owned(), value: value.to_owned(), path: path.to_owned(), source },
     })
-}
-
-fn collect_processes(dir: &Path, pids: &mut Vec<i32>) -> Result<(), Error> {
-    let path = dir.join("cgroup.procs");
-    match fs::read_to_string(&path) {
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // A cgroup of threads lists its processes at the top of its domain.
-        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-        Err(source) => return Err(Error::Io { doing: "read", path, source }),
-    }
-    for child in children(dir) {
-        collect_processes(&child, pids)?;
-    }
-    Ok(())
-}
-
-fn children(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
-}
-
-/// Removes an empty cgroup; its children, if it has any, first. One that is gone is fine.
-fn remove_directory(dir: &Path) -> io::Result<()> {
-    match rustix::fs::rmdir(dir) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::BUSY) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    for child in children(dir) {
-        remove_directory(&child)?;
-    }
-    match rustix::fs::rmdir(dir) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Waits until a cgroup has no living process: for the event of cgroup2, else by asking again.
-fn wait_until_empty(dir: &Path, deadline: Instant) -> Result<(), Error> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(Error::NotEmpty { path: dir.to_owned() });
-    }
-    let step = |limit: Duration| {
-        let wait = left.min(limit);
-        Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos().into() }
-    };
-    if let Ok(events) = fs::File::open(dir.join("cgroup.events")) {
-        let populated = fs::read_to_string(dir.join("cgroup.events"))
-            .is_ok_and(|text| text.lines().any(|line| line == "populated 1"));
-        if populated {
-            let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&step(Duration::from_millis(50))));
-            return Ok(());
-        }
-    }
-    let _ = poll(&mut [], Some(&step(Duration::from_millis(1))));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -35,57 +35,13 @@ fn setting(key: &str, controller: &'static str, file: &str, value: impl ToString
 /// The files and values for `resources` but its devices, in the order to be written.
 pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
     let mut list = Vec::new();
-    if let Some(memory) = resources.memory() {
-        let mut put = |key: &str, file: &str, value: Option<i64>| {
-            list.extend(value.filter(|&v| v != 0).map(|v| setting(key, "memory", file, v)));
-        };
-        put("memory.limit", "memory.limit_in_bytes", memory.limit());
-        put("memory.swap", "memory.memsw.limit_in_bytes", memory.swap());
-        put("memory.reservation", "memory.soft_limit_in_bytes", memory.reservation());
-        put("memory.swappiness", "memory.swappiness", memory.swappiness().map(|s| s as i64));
-        if memory.disable_oom_killer() == Some(true) {
-            list.push(setting("memory.disableOOMKiller", "memory", "memory.oom_control", 1));
-        }
-    }
-    if let Some(cpu) = resources.cpu() {
-        let mut put = |key: &str, file: &str, value: Option<i64>| {
-            list.extend(value.filter(|&v| v != 0).map(|v| setting(key, "cpu", file, v)));
-        };
-        let signed = |value: Option<u64>| value.map(|v| i64::try_from(v).unwrap_or(i64::MAX));
-        put("cpu.shares", "cpu.shares", signed(cpu.shares()));
-        put("cpu.period", "cpu.cfs_period_us", signed(cpu.period()));
-        put("cpu.quota", "cpu.cfs_quota_us", cpu.quota());
-        put("cpu.burst", "cpu.cfs_burst_us", signed(cpu.burst()));
-        put("cpu.idle", "cpu.idle", cpu.idle());
-        put("cpu.realtimePeriod", "cpu.rt_period_us", signed(cpu.realtime_period()));
-        put("cpu.realtimeRuntime", "cpu.rt_runtime_us", cpu.realtime_runtime());
-        for (key, file, value) in
-            [("cpu.cpus", "cpuset.cpus", cpu.cpus()), ("cpu.mems", "cpuset.mems", cpu.mems())]
-        {
-            let value = value.as_ref().filter(|v| !v.is_empty());
-            list.extend(value.map(|v| setting(key, "cpuset", file, v)));
-        }
-    }
+    memory_settings(resources, &mut list);
+    cpu_settings(resources, &mut list);
     if let Some(limit) = resources.pids().map(|p| p.limit()).filter(|&l| l != 0) {
         let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
         list.push(setting("pids.limit", "pids", "pids.max", value));
     }
-    if let Some(io) = resources.block_io() {
-        if let Some(weight) = io.weight().filter(|&w| w != 0) {
-            list.push(setting("blockIO.weight", "blkio", "blkio.bfq.weight", weight));
-        }
-        let mut throttle = |key: &str, file: &str, devices: &Option<Vec<LinuxThrottleDevice>>| {
-            for device in devices.iter().flatten() {
-                let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
-                list.push(setting(key, "blkio", file, value));
-            }
-        };
-        let name = |what: &str, word: &str| format!("blkio.throttle.{what}_{word}_device");
-        throttle("blockIO.throttleReadBpsDevice", &name("read", "bps"), io.throttle_read_bps_device());
-        throttle("blockIO.throttleWriteBpsDevice", &name("write", "bps"), io.throttle_write_bps_device());
-        throttle("blockIO.throttleReadIOPSDevice", &name("read", "iops"), io.throttle_read_iops_device());
-        throttle("blockIO.throttleWriteIOPSDevice", &name("write", "iops"), io.throttle_write_iops_device());
-    }
+    io_settings(resources, &mut list);
     for limit in resources.hugepage_limits().iter().flatten() {
         let file = format!("hugetlb.{}.limit_in_bytes", limit.page_size());
         list.push(setting("hugepageLimits", "hugetlb", &file, limit.limit()));
@@ -103,6 +59,59 @@ pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
         }
     }
     Ok(list)
+}
+
+fn memory_settings(resources: &LinuxResources, list: &mut Vec<Setting>) {
+    let Some(memory) = resources.memory() else { return };
+    let mut put = |key: &str, file: &str, value: Option<i64>| {
+        list.extend(value.filter(|&v| v != 0).map(|v| setting(key, "memory", file, v)));
+    };
+    put("memory.limit", "memory.limit_in_bytes", memory.limit());
+    put("memory.swap", "memory.memsw.limit_in_bytes", memory.swap());
+    put("memory.reservation", "memory.soft_limit_in_bytes", memory.reservation());
+    put("memory.swappiness", "memory.swappiness", memory.swappiness().map(|s| s as i64));
+    if memory.disable_oom_killer() == Some(true) {
+        list.push(setting("memory.disableOOMKiller", "memory", "memory.oom_control", 1));
+    }
+}
+
+fn cpu_settings(resources: &LinuxResources, list: &mut Vec<Setting>) {
+    let Some(cpu) = resources.cpu() else { return };
+    let mut put = |key: &str, file: &str, value: Option<i64>| {
+        list.extend(value.filter(|&v| v != 0).map(|v| setting(key, "cpu", file, v)));
+    };
+    let signed = |value: Option<u64>| value.map(|v| i64::try_from(v).unwrap_or(i64::MAX));
+    put("cpu.shares", "cpu.shares", signed(cpu.shares()));
+    put("cpu.period", "cpu.cfs_period_us", signed(cpu.period()));
+    put("cpu.quota", "cpu.cfs_quota_us", cpu.quota());
+    put("cpu.burst", "cpu.cfs_burst_us", signed(cpu.burst()));
+    put("cpu.idle", "cpu.idle", cpu.idle());
+    put("cpu.realtimePeriod", "cpu.rt_period_us", signed(cpu.realtime_period()));
+    put("cpu.realtimeRuntime", "cpu.rt_runtime_us", cpu.realtime_runtime());
+    for (key, file, value) in
+        [("cpu.cpus", "cpuset.cpus", cpu.cpus()), ("cpu.mems", "cpuset.mems", cpu.mems())]
+    {
+        let value = value.as_ref().filter(|v| !v.is_empty());
+        list.extend(value.map(|v| setting(key, "cpuset", file, v)));
+    }
+}
+
+fn io_settings(resources: &LinuxResources, list: &mut Vec<Setting>) {
+    let Some(io) = resources.block_io() else { return };
+    if let Some(weight) = io.weight().filter(|&w| w != 0) {
+        list.push(setting("blockIO.weight", "blkio", "blkio.bfq.weight", weight));
+    }
+    let mut throttle = |key: &str, file: &str, devices: &Option<Vec<LinuxThrottleDevice>>| {
+        for device in devices.iter().flatten() {
+            let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
+            list.push(setting(key, "blkio", file, value));
+        }
+    };
+    let name = |what: &str, word: &str| format!("blkio.throttle.{what}_{word}_device");
+    throttle("blockIO.throttleReadBpsDevice", &name("read", "bps"), io.throttle_read_bps_device());
+    throttle("blockIO.throttleWriteBpsDevice", &name("write", "bps"), io.throttle_write_bps_device());
+    throttle("blockIO.throttleReadIOPSDevice", &name("read", "iops"), io.throttle_read_iops_device());
+    throttle("blockIO.throttleWriteIOPSDevice", &name("write", "iops"), io.throttle_write_iops_device());
 }
 
 /// The writes that make the version 1 device controller follow the rules.

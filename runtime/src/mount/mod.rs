@@ -8,11 +8,11 @@
 //! cannot reach) is made before the process is, and waits in [`Context::trees`].
 
 pub mod options;
+pub mod trees;
 
 use crate::cgroup;
 use crate::sys::mount::{MountAttr, mount_setattr};
 use crate::target::{self, Missing};
-use oci_spec::runtime::Mount;
 use options::{Attributes, Kind, Plan};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -88,12 +88,11 @@ pub struct Context<'a> {
 
 /// Performs all mounts, in order. `root` is the root directory, and is replaced where a mount goes
 /// over it.
-pub fn perform_all(context: &mut Context<'_>, root: &mut OwnedFd, mounts: &[Mount]) -> Result<(), Error> {
-    for (index, mount) in mounts.iter().enumerate() {
-        let plan = options::parse(index, mount)?;
-        let at = At { index, root: root.as_fd(), target: mount.destination() };
-        perform(context, &at, &plan, mount)?;
-        if mount.destination().components().count() <= 1 {
+pub fn perform_all(context: &mut Context<'_>, root: &mut OwnedFd, plans: &[Plan<'_>]) -> Result<(), Error> {
+    for (index, plan) in plans.iter().enumerate() {
+        let at = At { index, root: root.as_fd(), target: plan.mount.destination() };
+        perform(context, &at, plan)?;
+        if at.target.components().count() <= 1 {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             *root = rustix::fs::open(context.rootfs, flags, Mode::empty())
                 .map_err(|e| at.error("enter what was mounted", e))?;
@@ -133,18 +132,23 @@ impl At<'_> {
     }
 }
 
-fn perform(context: &mut Context<'_>, at: &At<'_>, plan: &Plan<'_>, mount: &Mount) -> Result<(), Error> {
+fn perform(context: &mut Context<'_>, at: &At<'_>, plan: &Plan<'_>) -> Result<(), Error> {
     match &plan.kind {
         Kind::Bind { recursive, source } => bind(context, at, plan, *recursive, source)?,
         Kind::Cgroup => cgroups(context, at, plan)?,
-        Kind::Remount => {
+        Kind::Remount { bind: true } => {
+            let target = at.reopen()?;
+            set_attributes(target.as_fd(), plan.attributes, false)
+                .map_err(|e| at.error("set attributes", e))?;
+        }
+        Kind::Remount { bind: false } => {
             let target = at.reopen()?;
             let data = c_string(at, &plan.data)?;
             rustix::mount::mount_remount(by_fd(&target), plan.flags, data.as_c_str())
                 .map_err(|e| at.error("remount", e))?;
         }
         Kind::FileSystem { fstype } => {
-            let source = mount.source().as_deref().unwrap_or(Path::new(fstype));
+            let source = plan.mount.source().as_deref().unwrap_or(Path::new(fstype));
             file_system(context, at, plan, fstype, source)?;
         }
     }
@@ -260,12 +264,11 @@ fn file_system(
 
 /// Makes each tmpfs read-only that shall be: once other mounts have their places in it, and devices are made. `root` is
 /// the root directory.
-pub fn close_all(root: BorrowedFd<'_>, mounts: &[Mount]) -> Result<(), Error> {
-    for (index, mount) in mounts.iter().enumerate() {
-        let plan = options::parse(index, mount)?;
+pub fn close_all(root: BorrowedFd<'_>, plans: &[Plan<'_>]) -> Result<(), Error> {
+    for (index, plan) in plans.iter().enumerate() {
         let tmpfs = matches!(&plan.kind, Kind::FileSystem { fstype, .. } if *fstype == "tmpfs");
         if tmpfs && plan.flags.contains(MountFlags::RDONLY) {
-            let at = At { index, root, target: mount.destination() };
+            let at = At { index, root, target: plan.mount.destination() };
             let top = at.reopen()?;
             set_attributes(top.as_fd(), plan.attributes, false).map_err(|e| at.error("make read-only", e))?;
         }

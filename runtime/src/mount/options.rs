@@ -74,7 +74,10 @@ pub enum Kind<'a> {
     /// Shows the container's control groups.
     Cgroup,
     /// Changes flags of what is mounted there.
-    Remount,
+    Remount {
+        /// Of this mount only, not of the file system, which others may show as well.
+        bind: bool,
+    },
 }
 
 /// Attributes to set and to clear (`MOUNT_ATTR_*`).
@@ -110,6 +113,8 @@ pub struct IdMap {
 /// A mount, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan<'a> {
+    /// The mount as it was written.
+    pub mount: &'a Mount,
     /// What it does.
     pub kind: Kind<'a>,
     /// Flags for mount(2), without those of binding and propagation.
@@ -126,6 +131,11 @@ pub struct Plan<'a> {
     pub copy_up: bool,
     /// Mapped ids.
     pub idmap: Option<IdMap>,
+}
+
+/// Understands all mounts of a list.
+pub fn parse_all(mounts: &[Mount]) -> Result<Vec<Plan<'_>>, Error> {
+    mounts.iter().enumerate().map(|(index, mount)| parse(index, mount)).collect()
 }
 
 /// Understands the mount at `index` of the list.
@@ -146,7 +156,7 @@ pub fn parse(index: usize, mount: &Mount) -> Result<Plan<'_>, Error> {
     let idmap = (own || words.idmap.is_some())
         .then(|| IdMap { recursive: words.idmap.unwrap_or(words.bind == Some(true)), own });
     let kind = match (words.bind, fstype) {
-        _ if words.remount => Kind::Remount,
+        _ if words.remount => Kind::Remount { bind: words.bind.is_some() },
         (Some(recursive), _) => {
             let source = mount.source().as_deref().ok_or(Error::NoSource { index })?;
             Kind::Bind { recursive, source }
@@ -159,6 +169,7 @@ pub fn parse(index: usize, mount: &Mount) -> Result<Plan<'_>, Error> {
         return Err(Error::MappedNotBind { index });
     }
     Ok(Plan {
+        mount,
         kind,
         flags: words.flags,
         attributes: words.attributes,

@@ -133,9 +133,18 @@ fn a_mount_can_be_over_the_root() {
 #[test]
 fn flags_of_a_mount_can_be_changed_by_another_entry() {
     let mut bundle = bundle!();
-    bundle.add("/mounts", json!({"destination": "/dev", "options": ["remount", "bind", "ro", "nosuid"]}));
-    bundle.sh("grep ' /dev ' /proc/self/mounts");
-    assert!(bundle.run().contains(" ro,nosuid"));
+    let host = bundle.path().join("host");
+    fs::create_dir_all(&host).unwrap();
+    let bind = json!({"destination": "/x", "type": "bind", "source": host, "options": ["bind"]});
+    bundle.add("/mounts", bind);
+    bundle.add("/mounts", json!({"destination": "/x", "options": ["remount", "bind", "ro", "nosuid"]}));
+    bundle.add("/mounts", json!({"destination": "/y", "type": "tmpfs", "options": ["size=8k"]}));
+    bundle.add("/mounts", json!({"destination": "/y", "type": "tmpfs", "options": ["remount", "size=16k"]}));
+    bundle.sh("grep -E ' /(x|y) ' /proc/self/mounts");
+    let text = bundle.run();
+    assert!(text.contains(" ro,nosuid") && text.contains("size=16k"), "{text}");
+    // Only the mount has changed, not the file system that it shows.
+    fs::write(host.join("file"), "").unwrap();
 }
 
 #[test]
@@ -165,6 +174,15 @@ fn the_root_can_be_read_only() {
     let output = bundle.kitc(&["run"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n", "{output:?}");
     assert!(!bundle.inside("tmp/x").exists());
+}
+
+#[test]
+fn a_read_only_tmpfs_takes_what_belongs_in_it_first() {
+    let mut bundle = bundle!();
+    bundle.config["mounts"][1]["options"].as_array_mut().unwrap().push(json!("ro"));
+    bundle.sh("stat -c '%t,%T' /dev/null; stat -f -c %T /dev/pts; echo > /dev/x || echo refused");
+    let output = bundle.kitc(&["run"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1,3\ndevpts\nrefused\n", "{output:?}");
 }
 
 #[test]

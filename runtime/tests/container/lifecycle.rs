@@ -150,7 +150,7 @@ fn kill_all_reaches_what_the_first_process_has_left_behind() {
     wait_until("the first process has ended", || bundle.status() == "stopped");
     let pids = || -> Vec<i32> { serde_json::from_str(&bundle.ok(&["ps", "-f", "json"])).unwrap() };
     assert_eq!(pids().len(), 2);
-    assert!(bundle.fails(&["kill"]).contains("is stopped"));
+    assert!(bundle.fails(&["kill"]).contains("container not running"));
     let kill = |signal| bundle.command(&["kill", "--all", &bundle.id, signal]).output().unwrap();
     assert!(kill("STOP").status.success());
     assert_eq!(pids().len(), 2);
@@ -224,6 +224,40 @@ fn a_failure_names_the_key_and_leaves_nothing() {
         assert!(error.starts_with(&format!("error: create container {}\ncaused by: ", bundle.id)), "{error}");
         assert_eq!(bundle.leftovers(), Vec::<String>::new(), "{pointer}");
     }
+}
+
+#[test]
+fn what_a_killed_kitc_has_left_is_deleted_by_force() {
+    let mut bundle = bundle!();
+    let mark = bundle.path().join("mark");
+    let script = format!("echo $$ > {}; exec sleep 1000", mark.display());
+    bundle.set("/hooks", json!({"createRuntime": [{"path": "/bin/busybox", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}]}));
+    let mut child = bundle.spawn(&["create"]);
+    let hook = || fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse().ok());
+    wait_until("the hook runs", || hook().is_some());
+    assert_eq!(bundle.status(), "creating");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let hook = rustix::process::Pid::from_raw(hook().unwrap()).unwrap();
+    rustix::process::kill_process(hook, rustix::process::Signal::KILL).unwrap();
+    // The container's process notices that nobody is left to make it.
+    wait_until("its process has ended", || bundle.status() == "stopped");
+    bundle.ok(&["delete", "--force"]);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_that_was_cut_off_before_its_state_is_deleted_by_force() {
+    let bundle = bundle!();
+    bundle.ok(&["create"]);
+    let dir = bundle.path().join("state").join(&bundle.id);
+    let pid = rustix::process::Pid::from_raw(bundle.pid()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    wait_until("its process has ended", || bundle.status() == "stopped");
+    fs::remove_file(dir.join("state.json")).unwrap();
+    assert!(bundle.fails(&["delete"]).contains("is creating, not stopped"));
+    bundle.ok(&["delete", "--force"]);
+    assert_eq!(bundle.leftovers(), Vec::<String>::new());
 }
 
 #[test]

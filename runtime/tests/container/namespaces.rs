@@ -104,6 +104,44 @@ fn a_user_namespace_maps_ids_and_devices_are_still_there() {
 }
 
 #[test]
+fn an_ordinary_user_can_run_a_container_without_limits() {
+    use std::os::unix::fs::chown;
+    use std::os::unix::process::CommandExt;
+    let nobody = 65_534;
+    let allowed = std::process::Command::new("unshare").args(["-U", "true"]).uid(nobody).gid(nobody).status();
+    let mut bundle = bundle!();
+    if !allowed.is_ok_and(|status| status.success()) {
+        println!("skipped: needs user namespaces for ordinary users");
+        return;
+    }
+    // The built program may lie where nobody else can go.
+    let program = bundle.path().join("kitc");
+    fs::copy(&bundle.program, &program).unwrap();
+    bundle.program = program;
+    bundle.add("/linux/namespaces", json!({"type": "user"}));
+    let own = json!([{"containerID": 0, "hostID": nobody, "size": 1}]);
+    bundle.set("/linux/uidMappings", own.clone()).set("/linux/gidMappings", own);
+    for path in [bundle.path().to_owned(), bundle.inside(""), bundle.inside("tmp")] {
+        chown(path, Some(nobody), Some(nobody)).unwrap();
+    }
+    let kitc = |args: &[&str], bundle: &crate::support::Bundle| {
+        crate::support::output_of(bundle.command(args).uid(nobody).gid(nobody))
+    };
+    bundle.sh("echo x > /tmp/file; exec sleep 1000");
+    let id = bundle.id.clone();
+    let output = kitc(&["run", "-d", &id], &bundle);
+    assert!(output.status.success(), "{output:?}");
+    let output = kitc(&["exec", &id, "sh", "-c", "id -u; hostname"], &bundle);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "0\ninside\n", "{output:?}");
+    let output = kitc(&["delete", "--force", &id], &bundle);
+    assert!(output.status.success(), "{output:?}");
+    bundle.set("/linux/resources/pids", json!({"limit": 5}));
+    let output = kitc(&["run", &id], &bundle);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("make directory /sys/fs/cgroup/"), "{error}");
+}
+
+#[test]
 fn a_mount_with_mapped_ids_belongs_to_the_user_namespace() {
     let mut bundle = bundle!();
     // A directory that only the host's root may search: kitc itself has to clone the mount.

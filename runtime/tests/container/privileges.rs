@@ -123,6 +123,14 @@ fn scheduling_and_domain_are_set() {
 }
 
 #[test]
+fn a_process_that_enters_can_be_kept_on_some_cpus() {
+    let mut bundle = bundle!();
+    bundle.set("/process/execCPUAffinity", json!({"initial": "0", "final": "0"}));
+    bundle.sh("grep Cpus_allowed_list /proc/self/status");
+    assert_eq!(bundle.run(), "Cpus_allowed_list:\t0\n");
+}
+
+#[test]
 fn signals_have_their_defaults_and_none_is_blocked() {
     let mut bundle = bundle!();
     bundle.set("/process/args", json!(["cat", "/proc/self/status"]));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -271,7 +271,14 @@ fn config(id: &str) -> Value {
 pub fn output_of(command: &mut Command) -> Output {
     let file = || tempfile::tempfile().unwrap();
     let (mut out, mut err) = (file(), file());
-    let status = command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap()).status().unwrap();
+    command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
+    let status = loop {
+        match command.status() {
+            // Another test's child still has the descriptor through which this program was written.
+            Err(e) if e.kind() == ErrorKind::ExecutableFileBusy => {}
+            status => break status.unwrap(),
+        }
+    };
     let read = |file: &mut fs::File| {
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0)).unwrap();

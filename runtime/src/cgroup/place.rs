@@ -1,0 +1,230 @@
+//! Where a container's cgroups are, and what is done with the processes in them.
+
+use super::{
+    CGROUP1_MAGIC, CGROUP2_MAGIC, EMPTY_DEADLINE, Error, Layout, ROOT, layout, v1, v2, write_setting,
+};
+use crate::sys::signal;
+use oci_spec::runtime::LinuxResources;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The directories of a container's cgroups, as kept in its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// In the cgroup2 hierarchy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v2: Option<PathBuf>,
+    /// In version 1 hierarchies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub v1: Vec<PathBuf>,
+}
+
+impl Place {
+    /// Moves process `pid` into the version 1 cgroups; with `all`, into that of cgroup2 as well.
+    pub fn join(&self, pid: i32, all: bool) -> Result<(), Error> {
+        let v2 = self.v2.as_ref().filter(|_| all);
+        for dir in self.v1.iter().chain(v2) {
+            let path = dir.join("cgroup.procs");
+            fs::write(&path, pid.to_string()).map_err(|source| Error::Io {
+                doing: "move a process with",
+                path,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The processes in the container's cgroup and below it, ascending.
+    pub fn processes(&self) -> Result<Vec<i32>, Error> {
+        let Some(dir) = self.v2.as_ref().or(self.v1.first()) else {
+            return Ok(Vec::new());
+        };
+        let mut pids = Vec::new();
+        collect_processes(dir, &mut pids)?;
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Kills all processes, atomically where the kernel can. Returns whether there was a cgroup to
+    /// find them in.
+    pub fn kill(&self) -> Result<bool, Error> {
+        if let Some(dir) = &self.v2 {
+            let path = dir.join("cgroup.kill");
+            match fs::write(&path, "1") {
+                Ok(()) => return Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::NotFound && !dir.exists() => return Ok(true),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::Io { doing: "write to", path, source }),
+            }
+        }
+        self.signal_all(libc::SIGKILL)
+    }
+
+    /// Sends a signal to all processes, frozen meanwhile so that none forks away. Returns whether
+    /// there was a cgroup to find them in.
+    pub fn signal_all(&self, number: i32) -> Result<bool, Error> {
+        let Some(dir) = self.v2.as_ref().or(self.v1.first()) else { return Ok(false) };
+        if !dir.exists() {
+            return Ok(true);
+        }
+        let was_frozen = self.is_frozen();
+        let frozen = self.set_frozen(true).is_ok();
+        // Without a freezer a process may fork while it is looked for: look again until there are no
+        // new ones.
+        let mut seen = Vec::new();
+        for _ in 0..16 {
+            let new: Vec<i32> = self.processes()?.into_iter().filter(|p| !seen.contains(p)).collect();
+            for &pid in &new {
+                let _ = signal::kill(pid, number);
+            }
+            if new.is_empty() {
+                break;
+            }
+            seen.extend(new);
+        }
+        if frozen && !was_frozen {
+            self.set_frozen(false)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether the processes are frozen.
+    pub fn is_frozen(&self) -> bool {
+        if let Some(dir) = &self.v2 {
+            return fs::read(dir.join("cgroup.freeze")).is_ok_and(|text| text.starts_with(b"1"));
+        }
+        self.freezer().is_some_and(|dir| {
+            fs::read(dir.join("freezer.state")).is_ok_and(|text| !text.starts_with(b"THAWED"))
+        })
+    }
+
+    /// Freezes or thaws all processes.
+    pub fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
+        let (path, value) = match (&self.v2, self.freezer()) {
+            (Some(dir), _) => (dir.join("cgroup.freeze"), if frozen { "1" } else { "0" }),
+            (None, Some(dir)) => (dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" }),
+            (None, None) => {
+                return Err(Error::NoController { key: "pause".to_owned(), file: "freezer".to_owned() });
+            }
+        };
+        fs::write(&path, value).map_err(|source| Error::Io { doing: "write to", path, source })
+    }
+
+    fn freezer(&self) -> Option<&PathBuf> {
+        self.v1.iter().find(|dir| dir.starts_with("/sys/fs/cgroup/freezer"))
+    }
+
+    /// Changes the limits of a running container.
+    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        match (&self.v2, layout()) {
+            (Some(dir), Layout::Unified) => {
+                let path = dir.strip_prefix(ROOT).unwrap_or(dir);
+                v2::apply(Path::new(ROOT), path, dir, &v2::settings(resources)?)
+            }
+            _ => v1::settings(resources)?.iter().try_for_each(|setting| {
+                let under = Path::new(ROOT).join(setting.controller);
+                match self.v1.iter().find(|dir| dir.starts_with(&under)) {
+                    Some(dir) => write_setting(&setting.key, &dir.join(&setting.file), &setting.value),
+                    None => Err(Error::NoController { key: setting.key.clone(), file: setting.file.clone() }),
+                }
+            }),
+        }
+    }
+
+    /// Removes the cgroups, with those that the container made below, once they are empty.
+    pub fn remove(&self) -> Result<(), Error> {
+        for dir in self.v2.iter().chain(&self.v1) {
+            let deadline = Instant::now() + EMPTY_DEADLINE;
+            loop {
+                match remove_directory(dir) {
+                    Err(e) if e.raw_os_error() == Some(libc::EBUSY) => wait_until_empty(dir, deadline)?,
+                    Err(source) => return Err(Error::Io { doing: "remove", path: dir.clone(), source }),
+                    Ok(()) => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The version 1 directories of the container, and where it has none, the ones that this process
+    /// is in, by hierarchy; for a cgroup mount in the container.
+    pub fn shown(&self) -> Vec<(String, PathBuf)> {
+        let Ok(entries) = fs::read_dir(ROOT) else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+            .into_iter()
+            .filter_map(|name| {
+                let root = Path::new(ROOT).join(&name);
+                let magic = rustix::fs::statfs(&root).ok()?.f_type;
+                let own = self.v1.iter().chain(&self.v2).find(|dir| dir.starts_with(&root));
+                matches!(magic, CGROUP1_MAGIC | CGROUP2_MAGIC).then(|| (name, own.cloned().unwrap_or(root)))
+            })
+            .collect()
+    }
+}
+
+fn collect_processes(dir: &Path, pids: &mut Vec<i32>) -> Result<(), Error> {
+    let path = dir.join("cgroup.procs");
+    match fs::read_to_string(&path) {
+        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // A cgroup of threads lists its processes at the top of its domain.
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+        Err(source) => return Err(Error::Io { doing: "read", path, source }),
+    }
+    for child in children(dir) {
+        collect_processes(&child, pids)?;
+    }
+    Ok(())
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+/// Removes an empty cgroup; its children, if it has any, first. One that is gone is fine.
+pub(super) fn remove_directory(dir: &Path) -> io::Result<()> {
+    match rustix::fs::rmdir(dir) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::BUSY) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    for child in children(dir) {
+        remove_directory(&child)?;
+    }
+    match rustix::fs::rmdir(dir) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Waits until a cgroup has no living process: for the event of cgroup2, else by asking again.
+fn wait_until_empty(dir: &Path, deadline: Instant) -> Result<(), Error> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Error::NotEmpty { path: dir.to_owned() });
+    }
+    let step = |limit: Duration| {
+        let wait = left.min(limit);
+        Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos().into() }
+    };
+    if let Ok(events) = fs::File::open(dir.join("cgroup.events")) {
+        let populated = fs::read_to_string(dir.join("cgroup.events"))
+            .is_ok_and(|text| text.lines().any(|line| line == "populated 1"));
+        if populated {
+            let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&step(Duration::from_millis(50))));
+            return Ok(());
+        }
+    }
+    let _ = poll(&mut [], Some(&step(Duration::from_millis(1))));
+    Ok(())
+}
