@@ -217,3 +217,71 @@ fn sysctl_namespace(name: &str) -> Option<LinuxNamespaceType> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn checked(change: impl FnOnce(&mut Value)) -> String {
+        let mut config = json!({
+            "ociVersion": "1.2.0",
+            "process": {"args": ["a"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+            "root": {"path": "rootfs"},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "ipc"}]},
+        });
+        change(&mut config);
+        let spec: Spec = serde_json::from_value(config).unwrap();
+        check(&spec).map_or_else(|e| e.to_string(), |()| "fine".to_owned())
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        let cases: [(&str, Value, &str); 14] = [
+            (
+                "/ociVersion",
+                json!("2.0.0"),
+                "ociVersion: \"2.0.0\" is not a version 1 of the runtime specification",
+            ),
+            ("/process", Value::Null, "process is missing"),
+            ("/process/args", json!([]), "process.args is missing"),
+            ("/process/cwd", json!("x"), "process.cwd: \"x\" is not an absolute path"),
+            ("/process/selinuxLabel", json!("x"), "process.selinuxLabel: SELinux is not supported"),
+            ("/linux", Value::Null, "linux is missing"),
+            ("/linux/namespaces", json!([]), "linux.namespaces has no mount namespace"),
+            (
+                "/linux/namespaces",
+                json!([{"type": "mount"}, {"type": "mount"}]),
+                "linux.namespaces: mount is there twice",
+            ),
+            (
+                "/linux/namespaces",
+                json!([{"type": "mount"}, {"type": "user"}]),
+                "a new user namespace needs linux.uidMappings",
+            ),
+            ("/linux/timeOffsets", json!({"monotonic": {}}), "linux.timeOffsets needs a time namespace"),
+            ("/linux/intelRdt", json!({}), "linux.intelRdt: resource director technology is not supported"),
+            ("/hostname", json!("x"), "hostname needs a uts namespace"),
+            (
+                "/linux/sysctl",
+                json!({"net.ipv4.ip_forward": "1"}),
+                "linux.sysctl[\"net.ipv4.ip_forward\"] needs a network namespace",
+            ),
+            (
+                "/linux/sysctl",
+                json!({"vm.swappiness": "1"}),
+                "linux.sysctl: \"vm.swappiness\" is not the name of a setting that a namespace has of its own",
+            ),
+        ];
+        for (pointer, value, expected) in cases {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let error = checked(|config| config.pointer_mut(parent).unwrap()[key] = value);
+            assert_eq!(error, expected);
+        }
+        assert_eq!(checked(|_| {}), "fine");
+        assert_eq!(
+            checked(|c| c["linux"]["sysctl"] = json!({"kernel.shmmax": "1", "fs/mqueue/msg_max": "1"})),
+            "fine"
+        );
+    }
+}

@@ -206,8 +206,9 @@ pub fn launch(request: &Request, until: Until) -> Result<Launched, Error> {
         .start_time;
     dir.write(&record)?;
     if waits {
-        set_up_from_outside(&bundle, &plan, cgroup, pid)?;
-        ours.send_go().map_err(call("let the container's process go on"))?;
+        set_up_from_outside(&bundle, &plan, cgroup, pid).map_err(|e| or_childs_own(e, &ours, &pidfd))?;
+        // Where nobody hears it there is an error to be heard next.
+        let _ = ours.send_go();
     }
     let outcome = converse(&ours, &pidfd, &bundle, &record, filter.as_ref(), until);
     let console = outcome.inspect_err(|_| after_failure(&bundle, &record))?;
@@ -370,6 +371,17 @@ fn set_up_from_outside(bundle: &Bundle, plan: &Plan, cgroup: &Cgroup, pid: Pid) 
         process::set_oom_score(process, &raw.to_string())?;
     }
     Ok(())
+}
+
+/// What cannot be done for a process that has failed by itself is not what has to be told.
+fn or_childs_own(error: Error, ours: &Channel, pidfd: &OwnedFd) -> Error {
+    let _ = signal::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    match ours.receive() {
+        Ok(Message::Error(chain)) => {
+            Remote::from_chain(chain).map_or(error, |source| Error::Child { source })
+        }
+        _ => error,
+    }
 }
 
 /// Talks with the container's process until it is ready. Returns its terminal, if it has one.

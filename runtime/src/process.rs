@@ -72,8 +72,8 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// The program was not found.
-    #[error("process.args[0]: {name:?} is not in PATH={path}")]
+    /// The program was not found. Programs that drive runtimes know this case by these words.
+    #[error("process.args[0]: executable file not found in $PATH: {name:?} in {path}")]
     NotFound {
         /// The program.
         name: String,

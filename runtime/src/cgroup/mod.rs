@@ -24,7 +24,7 @@ use oci_spec::runtime::LinuxResources;
 use rustix::fs::{FsWord, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -180,6 +180,11 @@ impl Cgroup {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 cgroup.undo();
+                // Who may not make cgroups can still run what has no limits.
+                let ordinary = error.is_denied() && !rustix::process::geteuid().is_root();
+                if ordinary && !asks_for_limits(resources)? {
+                    return Ok(Cgroup { place: Place::default(), dir: None, made: Vec::new() });
+                }
                 Err(error)
             }
         }
@@ -188,11 +193,7 @@ impl Cgroup {
     fn fill(&mut self, path: &Path, resources: Option<&LinuxResources>) -> Result<(), Error> {
         let layout = layout();
         if let Some(root) = &v2_root_of(layout) {
-            match self.make_v2(root, path) {
-                // Who may not make cgroups can still run what has no limits.
-                Err(error) if error.is_denied() && !asks_for_limits(layout, resources)? => return Ok(()),
-                result => result?,
-            }
+            self.make_v2(root, path)?;
         }
         let Some(resources) = resources else {
             return self.track_v1(layout, path);
@@ -210,12 +211,16 @@ impl Cgroup {
         self.track_v1(layout, path)
     }
 
-    /// Without cgroup2 some hierarchy has to say which processes are the container's.
+    /// Without cgroup2 some hierarchy has to say which processes are the container's: the freezer's, which
+    /// can also pause them, or any.
     fn track_v1(&mut self, layout: Layout, path: &Path) -> Result<(), Error> {
-        if layout != (Layout::Split { hybrid: false }) || !self.place.v1.is_empty() {
+        if layout != (Layout::Split { hybrid: false }) {
             return Ok(());
         }
-        match ["pids", "freezer", "systemd", "memory"].iter().find(|c| is_v1(c)) {
+        if is_v1("freezer") {
+            return self.make_v1("freezer", path).map(drop);
+        }
+        match ["pids", "systemd", "memory"].iter().find(|c| self.place.v1.is_empty() && is_v1(c)) {
             Some(controller) => self.make_v1(controller, path).map(drop),
             None => Ok(()),
         }
@@ -340,9 +345,9 @@ impl Cgroup {
 
 /// Whether there is something to be set. Rules for devices do not count: only a caller with rights could
 /// make a device that they would be about.
-fn asks_for_limits(layout: Layout, resources: Option<&LinuxResources>) -> Result<bool, Error> {
+fn asks_for_limits(resources: Option<&LinuxResources>) -> Result<bool, Error> {
     let Some(resources) = resources else { return Ok(false) };
-    Ok(match layout {
+    Ok(match layout() {
         Layout::Unified => !v2::settings(resources)?.is_empty(),
         _ => !v1::settings(resources)?.is_empty(),
     })
@@ -385,8 +390,13 @@ fn refuse_processes(dir: &Path) -> Result<(), Error> {
     }
 }
 
+/// Writes to a file that must be there: cgroup file systems have their own errors for making one.
+fn write_existing(path: &Path, value: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}
+
 fn write_setting(key: &str, path: &Path, value: &str) -> Result<(), Error> {
-    fs::write(path, value).map_err(|source| match source.kind() {
+    write_existing(path, value).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Error::NoController {
             key: key.to_owned(),
             file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),

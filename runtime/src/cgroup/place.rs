@@ -1,7 +1,8 @@
 //! Where a container's cgroups are, and what is done with the processes in them.
 
 use super::{
-    CGROUP1_MAGIC, CGROUP2_MAGIC, EMPTY_DEADLINE, Error, Layout, ROOT, layout, v1, v2, write_setting,
+    CGROUP1_MAGIC, CGROUP2_MAGIC, EMPTY_DEADLINE, Error, Layout, ROOT, layout, v1, v2, write_existing,
+    write_setting,
 };
 use crate::sys::signal;
 use oci_spec::runtime::LinuxResources;
@@ -30,7 +31,7 @@ impl Place {
         let v2 = self.v2.as_ref().filter(|_| all);
         for dir in self.v1.iter().chain(v2) {
             let path = dir.join("cgroup.procs");
-            fs::write(&path, pid.to_string()).map_err(|source| Error::Io {
+            write_existing(&path, &pid.to_string()).map_err(|source| Error::Io {
                 doing: "move a process with",
                 path,
                 source,
@@ -56,7 +57,7 @@ impl Place {
     pub fn kill(&self) -> Result<bool, Error> {
         if let Some(dir) = &self.v2 {
             let path = dir.join("cgroup.kill");
-            match fs::write(&path, "1") {
+            match write_existing(&path, "1") {
                 Ok(()) => return Ok(true),
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !dir.exists() => return Ok(true),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -113,7 +114,7 @@ impl Place {
                 return Err(Error::NoController { key: "pause".to_owned(), file: "freezer".to_owned() });
             }
         };
-        fs::write(&path, value).map_err(|source| Error::Io { doing: "write to", path, source })
+        write_existing(&path, value).map_err(|source| Error::Io { doing: "write to", path, source })
     }
 
     fn freezer(&self) -> Option<&PathBuf> {

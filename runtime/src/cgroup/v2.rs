@@ -1,7 +1,7 @@
 //! Limits under cgroup2: from the specification's resources, which are in the terms of version 1, to
 //! files and values.
 
-use super::{Error, write_setting};
+use super::{Error, write_existing, write_setting};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
 use std::fs;
 use std::io;
@@ -242,7 +242,7 @@ fn enable_one(dir: &Path, wanted: &[&str]) -> Result<(), Error> {
             continue;
         }
         let value = format!("+{controller}");
-        fs::write(&file, &value).map_err(|source| Error::Write {
+        write_existing(&file, &value).map_err(|source| Error::Write {
             key: format!("linux.resources ({controller})"),
             value,
             path: file.clone(),
@@ -254,9 +254,9 @@ fn enable_one(dir: &Path, wanted: &[&str]) -> Result<(), Error> {
         .filter(|c| !wanted.contains(c) && has(&available, c) && !has(&enabled, c))
         .map(|c| format!("+{c}"))
         .collect();
-    if !others.is_empty() && fs::write(&file, others.join(" ")).is_err() {
+    if !others.is_empty() && write_existing(&file, &others.join(" ")).is_err() {
         // One of them may be what fails: each for itself then, as far as it goes.
-        let _: Vec<io::Result<()>> = others.iter().map(|other| fs::write(&file, other)).collect();
+        let _: Vec<io::Result<()>> = others.iter().map(|other| write_existing(&file, other)).collect();
     }
     Ok(())
 }

@@ -375,3 +375,6 @@ pub fn known_words() -> Vec<String> {
     words.dedup();
     words
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,7 +91,7 @@ fn a_program_that_is_not_there_is_an_error() {
     assert_eq!(output.status.code(), Some(1));
     let expected = format!(
         "error: run a process in container {0}\ncaused by: in container {0}\n\
-         caused by: process.args[0]: \"nothing\" is not in PATH=/bin\n",
+         caused by: process.args[0]: executable file not found in $PATH: \"nothing\" in /bin\n",
         bundle.id
     );
     assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);

@@ -188,7 +188,11 @@ fn a_paused_container_is_frozen_until_it_is_resumed() {
 fn a_failure_names_the_key_and_leaves_nothing() {
     let file = |path: &str, text: &str, b: &crate::support::Bundle| fs::write(b.inside(path), text).unwrap();
     let cases: [(&str, &str, Value); 14] = [
-        ("process.args[0]: \"nothing\" is not in PATH", "/process/args", json!(["nothing"])),
+        (
+            "process.args[0]: executable file not found in $PATH: \"nothing\" in /bin",
+            "/process/args",
+            json!(["nothing"]),
+        ),
         ("process.args[0]: run /etc/text", "/process/args", json!(["/etc/text"])),
         ("process.cwd: change to /nowhere", "/process/cwd", json!("/nowhere")),
         ("process.cwd: \"x\" is not an absolute path", "/process/cwd", json!("x")),

@@ -82,16 +82,20 @@ fn controllers_are_enabled_from_the_top_and_settings_written_at_the_leaf() {
     let root = tempfile::tempdir().unwrap();
     let leaf = root.path().join("a/b/c");
     fs::create_dir_all(&leaf).unwrap();
-    for dir in ["", "a", "a/b"] {
-        fs::write(root.path().join(dir).join("cgroup.controllers"), "cpu memory").unwrap();
+    for (dir, available) in [("", "cpu memory"), ("a", "memory"), ("a/b", "memory")] {
+        fs::write(root.path().join(dir).join("cgroup.controllers"), available).unwrap();
         fs::write(root.path().join(dir).join("cgroup.subtree_control"), "").unwrap();
     }
-    fs::write(leaf.join("memory.max"), "max").unwrap();
+    fs::write(root.path().join("cgroup.subtree_control"), "cpu memory").unwrap();
+    fs::write(leaf.join("memory.max"), "").unwrap();
     let resources: LinuxResources = serde_json::from_str(r#"{"memory":{"limit":5}}"#).unwrap();
-    apply(root.path(), Path::new("a/b/c"), &leaf, &settings(&resources).unwrap()).unwrap();
-    for dir in ["", "a", "a/b"] {
-        // A plain file keeps the last write: first what is wanted, then what is accounted besides.
-        assert_eq!(fs::read_to_string(root.path().join(dir).join("cgroup.subtree_control")).unwrap(), "+cpu");
-    }
+    let list = settings(&resources).unwrap();
+    apply(root.path(), Path::new("a/b/c"), &leaf, &list).unwrap();
+    let control =
+        |dir: &str| fs::read_to_string(root.path().join(dir).join("cgroup.subtree_control")).unwrap();
+    assert_eq!([control(""), control("a"), control("a/b")], ["cpu memory", "+memory", "+memory"]);
     assert_eq!(fs::read_to_string(leaf.join("memory.max")).unwrap(), "5");
+    fs::remove_file(leaf.join("memory.max")).unwrap();
+    let error = apply(root.path(), Path::new("a/b/c"), &leaf, &list).unwrap_err();
+    assert_eq!(error.to_string(), "linux.resources.memory.limit: this machine has no memory.max");
 }
