@@ -20,6 +20,14 @@ pub mod kitbuild;
 pub mod screen;
 mod slot;
 
+/// The workspace's directory. Asked for when a test runs: one directory of built programs may serve several checkouts,
+/// and a path from when it was compiled would be another's.
+pub fn workspace() -> std::path::PathBuf {
+    let member = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let member = std::path::PathBuf::from(member);
+    member.parent().map_or_else(|| member.clone(), std::path::Path::to_owned)
+}
+
 /// The value, or the reason to skip the test: prints it and returns from the test.
 #[macro_export]
 macro_rules! or_skip {

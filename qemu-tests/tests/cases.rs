@@ -7,7 +7,6 @@ use qemu_tests::Kitbuild;
 use qemu_tests::case::{Case, CaseError};
 use std::collections::VecDeque;
 use std::error::Error;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -56,7 +55,7 @@ enum Outcome {
 
 fn main() -> ExitCode {
     let args = Args::parse(std::env::args().skip(1));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let root = qemu_tests::workspace().join("qemu-tests/cases");
     let all = match Case::all(&root) {
         Ok(all) => all,
         Err(error) => {

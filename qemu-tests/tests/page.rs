@@ -5,7 +5,6 @@ use qemu_tests::guest::until;
 use qemu_tests::{Boot, Guest, Kitbuild, or_skip};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 fn free_port() -> u16 {
@@ -26,7 +25,7 @@ fn get(port: u16) -> io::Result<String> {
 #[test]
 fn the_example_serves_its_page_and_powers_off() {
     let kitbuild = or_skip!(Kitbuild::staged());
-    let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("../yaml/node.yml");
+    let node = qemu_tests::workspace().join("yaml/node.yml");
     let built = kitbuild.build(&node, Format::KernelInitrd).unwrap_or_else(|error| panic!("{error}"));
     let port = free_port();
     let publish = vec![format!("{port}:80").parse().expect("a port mapping")];

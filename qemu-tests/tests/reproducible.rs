@@ -58,7 +58,7 @@ fn two_builds_in_different_surroundings_give_the_same_bytes() {
     or_skip!(tool("taskset"));
     let dir = tempfile::tempdir().expect("a directory");
     let root = dir.path();
-    let yaml = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../yaml")).expect("the examples");
+    let yaml = qemu_tests::workspace().join("yaml");
     let pristine = root.join("cache");
     let mut lock = kitbuild.command(["lock", "--quiet", "--cache"]);
     lock.arg(&pristine).arg("--lock").arg(root.join("lock")).arg(yaml.join("node.yml"));

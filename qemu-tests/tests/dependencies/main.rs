@@ -4,7 +4,6 @@ mod licence;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 /// Licences whose terms the project keeps by shipping its notices.
 const LICENCES: &[&str] = &[
@@ -33,7 +32,7 @@ const TWICE: &[(&str, &str)] = &[
 ];
 
 fn metadata() -> Metadata {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let manifest = qemu_tests::workspace().join("Cargo.toml");
     let options = ["--offline", "--filter-platform", "x86_64-unknown-linux-gnu"].map(str::to_owned);
     MetadataCommand::new().manifest_path(manifest).other_options(options).exec().expect("cargo metadata")
 }

@@ -5,12 +5,7 @@ mod edges;
 mod programs;
 mod sources;
 
-use std::path::{Path, PathBuf};
-
-/// The workspace's directory.
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a member lies in the workspace").to_owned()
-}
+use qemu_tests::workspace;
 
 /// Fails with all of what was found wrong, not with the first of it.
 #[track_caller]

@@ -40,15 +40,11 @@ struct Installed {
     as_user: Vec<String>,
 }
 
-fn workspace() -> PathBuf {
-    fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).expect("the workspace")
-}
-
 /// Makes the tarball from what is staged.
 fn pack(kitbuild: &Kitbuild, out: &Path) -> PathBuf {
     let stage = kitbuild.program().parent().and_then(Path::parent).expect("bin/kitbuild below a directory");
     let mut dist = Command::new(".ci/dist");
-    dist.arg(stage).args(["0.0.0"]).arg(out).current_dir(workspace());
+    dist.arg(stage).args(["0.0.0"]).arg(out).current_dir(qemu_tests::workspace());
     run(dist).unwrap_or_else(|error| panic!("{error}"));
     out.join("kit-0.0.0-x86_64-linux.tar.gz")
 }
