@@ -338,6 +338,7 @@ impl<C> Tree<C> {
         let order: Vec<(TreePath, InodeId)> = other.walk().map(|(path, id, _)| (path, id)).collect();
         let mut inodes: Vec<Option<Inode<C>>> = other.inodes.into_iter().map(Some).collect();
         let mut placed: BTreeMap<InodeId, TreePath> = BTreeMap::new();
+        let mut homeless = Vec::new();
         for (path, id) in order {
             let path = at.join(&path);
             let Some(inode) = inodes[id.index()].take() else {
@@ -353,9 +354,46 @@ impl<C> Tree<C> {
             if through && self.resolve_dir(&path).ok().flatten().is_some() {
                 continue;
             }
+            // A link in the place of a directory (`lib` -> `usr/lib`): what that held goes where the link leads.
+            if matches!(inode.kind, Kind::Symlink(_))
+                && let Some(old) = self.find(&path)
+            {
+                let children = std::mem::take(&mut self.inodes[old.index()].children);
+                homeless.push((path.clone(), children));
+            }
             self.put(&path, inode.meta, inode.kind)?;
         }
+        for (path, children) in homeless {
+            match (self.resolve_dir(&path).ok().flatten(), children.keys().next()) {
+                (_, None) => {}
+                (Some(dir), _) => self.adopt(dir, children),
+                (None, Some(first)) => {
+                    return Err(TreeError::NotADirectory { path: path.child(first), parent: path });
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Gives a directory what another held; what it has already stays.
+    fn adopt(&mut self, dir: InodeId, children: BTreeMap<Box<[u8]>, InodeId>) {
+        let mut waiting = vec![(dir, children)];
+        while let Some((dir, children)) = waiting.pop() {
+            for (name, id) in children {
+                match self.inode(dir).children.get(&name).copied() {
+                    None => {
+                        self.inodes[dir.index()].children.insert(name, id);
+                    }
+                    Some(kept) if self.inode(kept).is_dir() && self.inode(id).is_dir() => {
+                        waiting.push((kept, std::mem::take(&mut self.inodes[id.index()].children)));
+                    }
+                    Some(_) => {
+                        let inode = &mut self.inodes[id.index()];
+                        inode.links = inode.links.saturating_sub(1);
+                    }
+                }
+            }
+        }
     }
 
     /// Everything in the tree, each directory before what it holds, names in byte order. A file with several names

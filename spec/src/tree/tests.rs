@@ -118,6 +118,25 @@ fn merging_joins_directories_through_links_and_keeps_hard_links() {
     assert_eq!(base.get(&path("usr/lib/n")).unwrap().links(), 2);
 }
 
+#[test]
+fn a_link_in_the_place_of_a_directory_keeps_what_that_held() {
+    let mut base = tree();
+    base.put(&path("lib/modules/m"), Meta::default(), file(1)).unwrap();
+    base.put(&path("lib/x"), Meta::default(), file(1)).unwrap();
+    let mut over = tree();
+    over.put(&path("usr/lib/x"), Meta::default(), file(2)).unwrap();
+    over.put(&path("lib"), Meta::default(), symlink("usr/lib")).unwrap();
+    base.merge(&TreePath::root(), over).unwrap();
+    assert_eq!(
+        listing(&base),
+        ["/", "/lib", "/usr", "/usr/lib", "/usr/lib/modules", "/usr/lib/modules/m", "/usr/lib/x"]
+    );
+    assert_eq!(base.follow(&path("lib/x")).unwrap().kind(), &file(2));
+    let mut nowhere = tree();
+    nowhere.put(&path("usr"), Meta::default(), symlink("gone")).unwrap();
+    assert!(matches!(base.merge(&TreePath::root(), nowhere), Err(TreeError::NotADirectory { .. })));
+}
+
 proptest! {
     #[test]
     fn link_counts_equal_the_names_that_are_reachable(steps in prop::collection::vec((0u8..5, 0usize..6, 0usize..6), 0..60)) {
