@@ -176,6 +176,15 @@ impl Container<'_> {
     }
 }
 
+/// Reads `kitc` in a child, so that it is in memory when the first container starts: the machine has time while it
+/// waits for its drivers.
+pub fn read_ahead() {
+    let _ = sys::fork(|| {
+        let read = || io::copy(&mut File::open(KITC)?, &mut io::sink());
+        i32::from(read().is_err())
+    });
+}
+
 fn quiet_kitc() -> Command {
     let mut command = Command::new(KITC);
     command.args(["--root", STATE]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

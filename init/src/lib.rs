@@ -16,3 +16,4 @@ pub mod run;
 mod shutdown;
 pub mod supervise;
 pub mod sys;
+pub mod trace;

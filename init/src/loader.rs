@@ -16,7 +16,7 @@ mod disk;
 mod gpt;
 mod uevent;
 
-use crate::{module, sys};
+use crate::{module, sys, trace};
 use cmdline::Cmdline;
 use rustix::fs::CWD;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
@@ -83,6 +83,8 @@ fn boot() -> Result<std::convert::Infallible, LoaderError> {
     let text = fs::read_to_string("/proc/cmdline")
         .map_err(|source| LoaderError::Read { path: "/proc/cmdline".into(), source })?;
     let cmdline = Cmdline::parse(&text);
+    trace::begin();
+    trace::mark(format_args!("loader"));
     for path in fs::read_to_string("/kit/load").unwrap_or_default().lines() {
         module::load(Path::new(path), &module::parameters(&text, &module::name_of(path)))?;
     }
@@ -92,7 +94,9 @@ fn boot() -> Result<std::convert::Infallible, LoaderError> {
     } else {
         mount_medium(&cmdline)?;
     }
+    trace::mark(format_args!("switch root"));
     switch_root()?;
+    trace::mark(format_args!("execute init"));
     exec_init(&cmdline)
 }
 

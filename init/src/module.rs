@@ -14,7 +14,7 @@ mod index;
 pub use glob::matches;
 pub use index::{Index, IndexError, Node};
 
-use crate::sys;
+use crate::{sys, trace};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -42,6 +42,7 @@ pub struct LoadError {
 pub fn load(path: &Path, parameters: &str) -> Result<(), LoadError> {
     let failed = |source| LoadError { path: path.into(), source };
     let file = File::open(path).map_err(failed)?;
+    trace::mark(format_args!("load {}", path.display()));
     let compressed = path.extension().is_some_and(|end| end != "ko");
     match sys::finit_module(&file, parameters, compressed) {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
@@ -137,6 +138,8 @@ pub fn parameters(cmdline: &str, name: &str) -> String {
 /// Loads what the kernel asks for by executing `PROGRAM -q -- NAME` (/proc/sys/kernel/modprobe): a module's name, or
 /// an alias such as `fs-overlay`. True if something has that name.
 pub fn requested(name: &str) -> bool {
+    trace::begin();
+    trace::mark(format_args!("requested {name}"));
     let Ok(mut loader) = Loader::new() else { return false };
     let known = !loader.index.files(name).is_empty() || loader.index.matching(name).next().is_some();
     known && loader.name(name).is_ok() && loader.alias(name).is_ok()

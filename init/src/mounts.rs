@@ -48,21 +48,21 @@ const fn system(
     System { kind, at, flags, data, need }
 }
 
-/// The first of [`SYSTEM`]: what anything else needs, and what a loader brings along.
-pub const FIRST: usize = 3;
+/// The first of [`SYSTEM`]: what anything else needs.
+pub const FIRST: usize = 4;
 
 /// In this order; what is mounted already stays as it is.
 pub const SYSTEM: &[System] = &[
     system("proc", "/proc", QUIET, "", Need::Always),
     system("sysfs", "/sys", QUIET, "", Need::Always),
     system("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755", Need::Always),
+    system("cgroup2", "/sys/fs/cgroup", QUIET, "nsdelegate", Need::Always),
     system("tmpfs", "/run", DATA, "size=10%,mode=0755", Need::Always),
     system("tmpfs", "/tmp", DATA, "size=10%,mode=1777", Need::Always),
     system("tmpfs", "/var", DATA, "size=50%,mode=0755", Need::Always),
     system("devpts", "/dev/pts", PTS, "newinstance,ptmxmode=0666,mode=0620,gid=5", Need::Always),
     system("tmpfs", "/dev/shm", DATA, "mode=1777", Need::Always),
     system("mqueue", "/dev/mqueue", QUIET, "", Need::Known),
-    system("cgroup2", "/sys/fs/cgroup", QUIET, "nsdelegate", Need::Always),
     system("securityfs", "/sys/kernel/security", QUIET, "", Need::Known),
     system("debugfs", "/sys/kernel/debug", QUIET, "mode=0700", Need::Known),
     system("tracefs", "/sys/kernel/tracing", QUIET, "mode=0700", Need::Known),

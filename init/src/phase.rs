@@ -3,7 +3,7 @@
 //! What a step's failure means is decided in one place, [`Step::is_fatal`]: without its mounts a node is none; without a
 //! clock, a name or a volume it is a node that says so.
 
-use crate::mounts::{self, DIRECTORIES, FIRST, LINKS, Options, SYSTEM, System};
+use crate::mounts::{self, DIRECTORIES, FIRST, LINKS, Need, Options, SYSTEM, System};
 use crate::sys;
 use kit_spec::plan::{Plan, Volume};
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -19,10 +19,10 @@ use std::time::{Duration, SystemTime};
 pub enum Step {
     /// The kernel's most needed file systems.
     Kernel,
+    /// Every controller is handed down in the cgroup tree, and the first group is made.
+    Cgroups,
     /// All the others, and the tmpfs that are written to.
     Mounts,
-    /// Every controller is handed down in the cgroup tree.
-    Cgroups,
     /// What every process may use.
     Limits,
     /// The time, if the kernel did not set it.
@@ -35,11 +35,11 @@ pub enum Step {
     Hostname,
 }
 
-/// Before drivers are looked for.
-pub const BEFORE_DRIVERS: [Step; 1] = [Step::Kernel];
+/// Before drivers are looked for. With the first cgroup the kernel changes its own code, on which all processors wait:
+/// better while only one is at work.
+pub const BEFORE_DRIVERS: [Step; 2] = [Step::Kernel, Step::Cgroups];
 /// While they are being loaded.
-pub const WITH_DRIVERS: [Step; 6] =
-    [Step::Mounts, Step::Cgroups, Step::Limits, Step::Clock, Step::Loopback, Step::Volumes];
+pub const WITH_DRIVERS: [Step; 5] = [Step::Mounts, Step::Limits, Step::Clock, Step::Loopback, Step::Volumes];
 /// When the devices have their drivers.
 pub const AFTER_DRIVERS: [Step; 1] = [Step::Hostname];
 
@@ -91,12 +91,7 @@ fn all(results: impl Iterator<Item = Result<(), StepError>>) -> Result<(), StepE
 fn kernel() -> Result<(), StepError> {
     // Before /proc is mounted nothing is known to be.
     mount_all(&SYSTEM[..1])?;
-    mount_all(&SYSTEM[1..FIRST])?;
-    // What the kernel executes for a module that it lacks: this program, as `module::requested`.
-    if let Ok(program) = fs::read_link("/proc/self/exe") {
-        let _ = fs::write("/proc/sys/kernel/modprobe", program.as_os_str().as_encoded_bytes());
-    }
-    Ok(())
+    mount_all(&SYSTEM[1..FIRST])
 }
 
 fn mount_all(systems: &[System]) -> Result<(), StepError> {
@@ -111,7 +106,13 @@ fn mount_all(systems: &[System]) -> Result<(), StepError> {
 }
 
 fn mounts() -> Result<(), StepError> {
-    mount_all(&SYSTEM[FIRST..])?;
+    let (these, last): (Vec<System>, Vec<System>) =
+        SYSTEM[FIRST..].iter().partition(|system| system.need != Need::Place);
+    mount_all(&these)?;
+    // What the kernel executes for a module that it lacks: this program, as `module::requested`. Not by its own name,
+    // at which security modules (TOMOYO) take it for the beginning of a boot.
+    let _ = fs::write("/proc/sys/kernel/modprobe", "/proc/1/exe");
+    mount_all(&last)?;
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .map_err(|error| failed("make mounts shared")(error.into()))?;
     for (dir, mode) in DIRECTORIES {
@@ -148,7 +149,7 @@ fn cgroups(root: &Path) -> Result<(), StepError> {
         // One that is not to be had (cpu with real-time processes) is no reason to lose the others.
         controllers.split_whitespace().for_each(|controller| drop(enable(&format!("+{controller}"))));
     }
-    Ok(())
+    fs::create_dir_all(root.join("kit")).map_err(failed("create the cgroup kit"))
 }
 
 /// Before this the clock was not set: 2020-01-01, in seconds since 1970.

@@ -1,7 +1,7 @@
 //! PID 1's loop: what happens becomes an event, what is to be done is done.
 //!
 //! ```text
-//! /proc /sys /dev ─▶ a child loads drivers ─▶ mounts, cgroups, .. volumes ─▶ drivers are there ─▶ the plan
+//! /proc /sys /dev, cgroups ─▶ a child loads drivers ─▶ mounts, .. volumes ─▶ drivers are there ─▶ the plan
 //! ```
 //!
 //! One thread, one epoll: signals (the dead, SIGTERM), containers' output, the control socket, buttons, new devices, the
@@ -14,8 +14,8 @@ mod socket;
 
 use crate::log::Console;
 use crate::phase::{AFTER_DRIVERS, BEFORE_DRIVERS, Step, WITH_DRIVERS};
-use crate::supervise::{Action, End, Event, Finish, Order, Supervisor, Time};
-use crate::{control, module, shutdown, sys};
+use crate::supervise::{Action, End, Event, Finish, Line, Order, Supervisor, Time};
+use crate::{container, control, module, shutdown, sys, trace};
 use devices::Devices;
 use engine::{Engine, Io};
 use kit_spec::plan::{self, Plan};
@@ -34,6 +34,10 @@ const SIGNALS: [i32; 6] =
     [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPWR];
 /// How long boot waits for drivers: one that hangs must not keep a node from starting.
 const DRIVERS_LIMIT: Duration = Duration::from_secs(60);
+/// After so long the processor's own drivers are loaded even if no service is ready yet: one may wait for KVM.
+const HOLD_BACK: Duration = Duration::from_secs(5);
+/// Nobody waits longer without looking at the clock.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// How long the end waits for what is still being deleted.
 const LAST_LIMIT: Duration = Duration::from_secs(5);
 
@@ -107,6 +111,8 @@ struct Init {
     devices: Devices,
     events: VecDeque<Event>,
     began: Instant,
+    /// When the processor's own drivers are loaded at the latest.
+    go_on: Time,
     /// How it ends, and how long that may wait for the last children.
     over: Option<(Finish, Time)>,
 }
@@ -114,15 +120,19 @@ struct Init {
 impl Init {
     fn new() -> Result<Init, String> {
         let began = Instant::now();
+        trace::begin();
+        trace::mark(format_args!("init"));
         let signals = sys::signal_descriptor(&SIGNALS).map_err(|error| format!("signals: {error}"))?;
         // The plan before anything else: without one there is nothing to do.
         let json = fs::read(plan::PATH).map_err(|error| format!("read {}: {error}", plan::PATH))?;
         let plan = Plan::parse(&json).map_err(|error| format!("{}: {error}", plan::PATH))?;
         drop(json);
         let plan = Rc::new(plan);
+        trace::mark(format_args!("parsed"));
         let mut trouble = steps(&BEFORE_DRIVERS, &plan)?;
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
         let devices = Devices::new(&poll);
+        container::read_ahead();
         trouble.extend(steps(&WITH_DRIVERS, &plan)?);
         let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let mut console = Console::open(cmdline.split_whitespace().any(|word| word == "kit.quiet"));
@@ -147,6 +157,7 @@ impl Init {
             devices,
             events: VecDeque::new(),
             began,
+            go_on: Time::MAX,
             over: None,
         };
         if !init.devices.are_missing() {
@@ -178,6 +189,7 @@ impl Init {
             self.console.say(&text);
         }
         sys::trim_heap();
+        self.go_on = self.now() + HOLD_BACK;
         self.events.push_back(Event::Boot);
     }
 
@@ -190,7 +202,9 @@ impl Init {
                 None if self.supervisor.deadline().is_some_and(|deadline| deadline <= now) => Event::Tick,
                 None => return,
             };
+            trace::mark(format_args!("{event:?}"));
             for action in self.supervisor.step(event, now) {
+                trace::mark(format_args!("  {action:?}"));
                 self.act(action, now);
             }
         }
@@ -206,7 +220,12 @@ impl Init {
             Action::Signal(unit, signal) => self.engine.signal(unit, signal),
             Action::Kill(unit, how) => self.engine.kill(unit, how),
             Action::Probe(service) => self.engine.probe(service, now),
-            Action::Say(line) => self.console.say(&line.to_string()),
+            Action::Say(line) => {
+                self.console.say(&line.to_string());
+                if matches!(line, Line::Ready | Line::BootStopped(_) | Line::Shutdown) {
+                    self.devices.go_on();
+                }
+            }
             Action::Finish(finish) => self.over = Some((finish, now + LAST_LIMIT)),
         }
     }
@@ -214,15 +233,17 @@ impl Init {
     /// When something is to be done though nothing happens.
     fn deadline(&self) -> Option<Time> {
         let drivers = self.devices.are_missing().then_some(DRIVERS_LIMIT);
+        let held_back = self.devices.are_held_back().then_some(self.go_on);
         let over = self.over.map(|(_, until)| until);
-        [self.supervisor.deadline(), self.engine.deadline(), drivers, over].into_iter().flatten().min()
+        let own = [drivers, held_back, over].into_iter().flatten();
+        own.chain(self.supervisor.deadline()).chain(self.engine.deadline()).min()
     }
 
     fn wait(&mut self, now: Time) {
         self.await_console();
         let timeout = self.deadline().map(|at| {
             // Rounded up, or the loop would turn until the time has really come.
-            let left = at.saturating_sub(now) + Duration::from_micros(100);
+            let left = at.saturating_sub(now).min(LONGEST_WAIT) + Duration::from_micros(100);
             rustix::time::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
         });
         let mut ready: [std::mem::MaybeUninit<epoll::Event>; 32] =
@@ -239,6 +260,9 @@ impl Init {
         if self.devices.are_missing() && now >= DRIVERS_LIMIT {
             self.console.say("kit: boot goes on without the drivers that are still being loaded");
             self.boot();
+        }
+        if now >= self.go_on {
+            self.devices.go_on();
         }
         self.engine.tick(&mut self.console, now);
     }
@@ -313,6 +337,7 @@ impl Init {
 fn steps(steps: &[Step], plan: &Plan) -> Result<Vec<String>, String> {
     let mut trouble = Vec::new();
     for step in steps {
+        trace::mark(format_args!("{step:?}"));
         if let Err(error) = step.run(plan) {
             let text = format!("{error}: {}", error.source);
             if step.is_fatal() {

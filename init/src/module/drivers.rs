@@ -1,17 +1,17 @@
 //! Drivers, in a child of PID 1: those for the devices that are there at boot, and for those that appear later.
 //!
 //! ```text
-//! names: overlay, modules-load.d ─▶ nodes ─▶ devices, and those they bring forth ─▶ "go on" ─▶ cpu:* ─▶ exit
+//! names: overlay, modules-load.d ─▶ nodes ─▶ devices, and those they bring forth ─"done"▶  ◀"go on"─ the processor
 //! ```
 //!
 //! Boot waits until the devices have their drivers. What the processor asks for (ciphers, KVM, frequencies) takes longer
-//! than all the rest and is loaded beside it while boot goes on; what must be there before, `modules-load.d` names.
+//! than all the rest and waits for the services to be ready; what must be there before, `modules-load.d` names.
 //!
 //! The child reads the very socket on which PID 1 hears of devices, and PID 1 leaves it alone in the meantime: nothing
 //! is heard twice or missed, and when it is told too much the socket says so.
 
 use super::{Heard, LoadError, Loader, each_modalias};
-use crate::sys;
+use crate::{sys, trace};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use std::fs::{self, Permissions};
 use std::io;
@@ -29,6 +29,8 @@ pub struct Child {
     pub pid: i32,
     /// At its end when the devices have their drivers.
     pub done: Option<OwnedFd>,
+    /// While this is open, it does not go on with the processor's.
+    pub go_on: Option<OwnedFd>,
 }
 
 /// Makes the child that loads what is there at boot.
@@ -37,18 +39,24 @@ pub struct Child {
 /// When no child can be made.
 pub fn at_boot(socket: &OwnedFd) -> io::Result<Child> {
     let (done, doing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let mut doing = Some(doing);
+    let (waiting, go_on) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (mut doing, mut go_on) = (Some(doing), Some(go_on));
     let pid = sys::fork(|| {
+        // PID 1's is the only one that counts.
+        go_on = None;
+        trace::mark(format_args!("drivers"));
         let Ok(mut loader) = Loader::new() else { return 1 };
         let later = devices(&mut loader, socket);
+        trace::mark(format_args!("drivers are there"));
         doing = None;
+        let _ = rustix::io::read(&waiting, &mut [0]);
         // Enough to let boot go first, and not so much that a busy node never gets there.
         let _ = rustix::process::setpriority_process(None, 10);
         later.iter().for_each(|alias| serve(&mut loader, alias));
         serve_heard(&mut loader, socket);
         0
     })?;
-    Ok(Child { pid, done: Some(done) })
+    Ok(Child { pid, done: Some(done), go_on })
 }
 
 /// Makes a child that loads what was asked for just now.
@@ -62,7 +70,7 @@ pub fn later(aliases: &[String], socket: &OwnedFd) -> io::Result<Child> {
         serve_heard(&mut loader, socket);
         0
     })?;
-    Ok(Child { pid, done: None })
+    Ok(Child { pid, done: None, go_on: None })
 }
 
 /// Serves every device; what the processor asks for is left for later.
@@ -74,12 +82,17 @@ fn devices(loader: &mut Loader, socket: &OwnedFd) -> Vec<String> {
     }
     nodes(loader);
     let mut later = Vec::new();
-    each_modalias(&mut |alias| match alias.starts_with("cpu:") {
+    each_modalias(&mut |alias| match is_of_a_processor(alias) {
         true => later.push(alias.to_owned()),
         false => serve(loader, alias),
     });
     serve_heard(loader, socket);
     later
+}
+
+/// In the processor's own words, or as a device of ACPI (ACPI specification, 8.4).
+fn is_of_a_processor(alias: &str) -> bool {
+    ["cpu:", "acpi:LNXCPU:", "acpi:ACPI0007:"].iter().any(|start| alias.starts_with(start))
 }
 
 fn serve_heard(loader: &mut Loader, socket: &OwnedFd) {

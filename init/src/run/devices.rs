@@ -19,18 +19,21 @@ pub(super) struct Devices {
     child: Option<i32>,
     /// Until the devices that are there at boot have their drivers.
     done: Option<OwnedFd>,
+    /// Until the processor may have its own.
+    go_on: Option<OwnedFd>,
     buttons: Vec<File>,
 }
 
 impl Devices {
     /// Begins to load drivers for what is there.
     pub(super) fn new(poll: &OwnedFd) -> Devices {
-        let mut devices =
-            Devices { socket: sys::uevent_socket().ok(), child: None, done: None, buttons: Vec::new() };
-        if let Some(Child { pid, done }) = devices.socket.as_ref().and_then(|s| drivers::at_boot(s).ok()) {
-            devices.child = Some(pid);
-            devices.done = done;
-        }
+        let socket = sys::uevent_socket().ok();
+        let child = socket.as_ref().and_then(|socket| drivers::at_boot(socket).ok());
+        let (child, done, go_on) = match child {
+            Some(Child { pid, done, go_on }) => (Some(pid), done, go_on),
+            None => (None, None, None),
+        };
+        let devices = Devices { socket, child, done, go_on, buttons: Vec::new() };
         if let Some(done) = &devices.done {
             let _ = epoll::add(poll, done, word(Source::Drivers, 0), EventFlags::IN);
         }
@@ -48,6 +51,16 @@ impl Devices {
             let _ = epoll::delete(poll, &done);
         }
         self.look_for_buttons(poll);
+    }
+
+    /// Boot is over, or has better things to wait for.
+    pub(super) fn go_on(&mut self) {
+        self.go_on = None;
+    }
+
+    /// True until [`Devices::go_on`].
+    pub(super) fn are_held_back(&self) -> bool {
+        self.go_on.is_some()
     }
 
     /// True if a dead child was the one that loads drivers.

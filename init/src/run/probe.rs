@@ -1,5 +1,7 @@
 //! Asking services whether they are ready: each try in a child that may block, the next after a wait that doubles up to
 //! the probe's interval, so that what is ready soon is known soon.
+//!
+//! A host is an address, or a name in the container's `/etc/hosts`: nobody on the network is asked what it means.
 
 use crate::container;
 use crate::supervise::{End, Time};
@@ -7,7 +9,7 @@ use crate::sys;
 use kit_spec::node::Probe;
 use kit_spec::plan::Plan;
 use std::fs;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -98,10 +100,11 @@ fn try_once(probe: &Probe, pid: i32, id: &str) -> Option<i32> {
     }
     let found = || match probe {
         Probe::Tcp(address) => {
+            let hosts = fs::read_to_string(format!("/proc/{pid}/root/etc/hosts")).unwrap_or_default();
             sys::enter_net(pid).is_ok()
-                && (address.host(), address.port())
-                    .to_socket_addrs()
-                    .is_ok_and(|mut all| all.any(|one| TcpStream::connect_timeout(&one, LIMIT / 2).is_ok()))
+                && addresses(address.host(), &hosts)
+                    .into_iter()
+                    .any(|host| TcpStream::connect_timeout(&(host, address.port()).into(), LIMIT / 4).is_ok())
         }
         // Links lead where the container sees them lead.
         Probe::File(path) => {
@@ -111,4 +114,39 @@ fn try_once(probe: &Probe, pid: i32, id: &str) -> Option<i32> {
         Probe::Command(_) => false,
     };
     sys::fork(|| i32::from(!found())).ok()
+}
+
+/// What a host means, by the text of `/etc/hosts` (hosts(5)).
+fn addresses(host: &str, hosts: &str) -> Vec<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return vec![address];
+    }
+    let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or(line));
+    let named = lines.filter_map(|line| {
+        let (address, names) = line.trim().split_once(char::is_whitespace)?;
+        names.split_whitespace().any(|name| name.eq_ignore_ascii_case(host)).then_some(address)
+    });
+    let found: Vec<IpAddr> = named.filter_map(|address| address.parse().ok()).collect();
+    match found.is_empty() && host.eq_ignore_ascii_case("localhost") {
+        true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        false => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_or_a_name_in_the_file() {
+        let hosts =
+            "127.0.0.1\tlocalhost me # not this\n# 10.0.0.1 you\n10.0.0.2 you You2\n::1 localhost\nx y\n";
+        let found = |host| addresses(host, hosts).iter().map(IpAddr::to_string).collect::<Vec<_>>();
+        assert_eq!(found("10.1.2.3"), ["10.1.2.3"]);
+        assert_eq!(found("::2"), ["::2"]);
+        assert_eq!(found("localhost"), ["127.0.0.1", "::1"]);
+        assert_eq!(found("you2"), ["10.0.0.2"]);
+        assert!(found("not").is_empty() && found("y").is_empty());
+        assert_eq!(addresses("localhost", "").len(), 2);
+    }
 }
