@@ -76,6 +76,7 @@ mod tests {
             loopback: false,
             up: true,
             carrier: true,
+            settled: true,
             mtu: 1500,
             enslaved: false,
             kind: None,

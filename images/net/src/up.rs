@@ -333,15 +333,17 @@ impl Up {
             return self.adopt(link);
         }
         let (up, carrier) = (link.up && !known.link.up, link.carrier);
+        let settled = link.settled && !known.link.settled;
         known.link = link;
         if up {
             // Switching a link off has taken its routes away.
             self.configure(index, None);
         }
-        if self.interfaces.get(&index).is_some_and(|i| i.carrier != carrier) {
-            self.carrier(index, carrier)?;
+        match self.interfaces.get(&index) {
+            Some(known) if known.carrier != carrier => self.carrier(index, carrier),
+            Some(_) if settled => self.feed(index, Event::Settled),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes a link in hand if a rule matches it.

@@ -14,6 +14,8 @@
 //!
 //! - The first DISCOVER goes out in the moment the carrier is there; RFC 2131's random delay of one to ten seconds
 //!   before it (4.4.1) would be most of a node's boot.
+//! - It goes out before the kernel has looked at the carrier, which may take a second more ([`Event::Settled`]). Where
+//!   it was lost for that, it is repeated as soon as the kernel has.
 //! - The second DISCOVER follows after one second: the first frame after a carrier is the likeliest to be lost, while
 //!   bridges and switches on the way find out about the link. From there on the waits are RFC 2131's (4.1).
 //! - The first good offer is taken: waiting for a better one costs boot time, and nothing here could tell which
@@ -65,6 +67,8 @@ pub struct Identity {
 pub enum Event<'a> {
     /// The link has a carrier now, or none.
     Carrier(bool),
+    /// What was sent since the carrier came may have been dropped; from now on it is not.
+    Settled,
     /// A message came in.
     Received(&'a Message),
     /// The deadline may have passed.
@@ -255,6 +259,7 @@ impl Client {
         let mut step = Step { now, random, actions: Vec::new() };
         match event {
             Event::Carrier(up) => self.carrier(up, &mut step),
+            Event::Settled => self.settled(now),
             Event::Received(message) => self.received(message, &mut step),
             Event::Tick => {}
         }
@@ -292,6 +297,15 @@ impl Client {
             }
             (false, _) => self.state = State::Down { held: self.lease().cloned() },
             (true, _) => {}
+        }
+    }
+
+    /// The first question to anyone on the link, unanswered so far, is due again.
+    fn settled(&mut self, now: Time) {
+        if let State::Selecting(exchange) | State::Rebooting { exchange, .. } = &mut self.state
+            && exchange.sent == 1
+        {
+            exchange.again = now;
         }
     }
 

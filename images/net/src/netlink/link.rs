@@ -22,9 +22,9 @@ const FLAG_UP: u32 = 1;
 const FLAG_LOOPBACK: u32 = 8;
 const FLAG_RUNNING: u32 = 0x40;
 const FLAG_LOWER_UP: u32 = 0x1_0000;
-/// A link just switched on is "running" until the kernel has looked, and one whose carrier has just come has it
-/// before it may send: only all three together are a link that works.
-const FLAGS_CARRIER: u32 = FLAG_UP | FLAG_RUNNING | FLAG_LOWER_UP;
+const FLAG_DORMANT: u32 = 0x2_0000;
+/// A link just switched on is "running" until the kernel has looked: only both together are a carrier.
+const FLAGS_CARRIER: u32 = FLAG_UP | FLAG_LOWER_UP;
 
 /// Ethernet among the hardware types (`ARPHRD_ETHER`).
 const ETHERNET: u16 = 1;
@@ -42,8 +42,11 @@ pub struct Link {
     pub loopback: bool,
     /// Switched on.
     pub up: bool,
-    /// Switched on and connected.
+    /// Switched on and connected, and not waiting for somebody to let it in (802.1X).
     pub carrier: bool,
+    /// A carrier that the kernel has looked at. It may do so up to a second later; until then a link sends if it had its
+    /// carrier when it was switched on, and drops what it is given if the carrier has come since.
+    pub settled: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Part of a bridge, a bond or the like: addresses belong there.
@@ -58,13 +61,15 @@ pub fn parse(message: &Message<'_>) -> Option<Link> {
     let body = message.body;
     let hardware = wire::u16_at(body, 2)?;
     let flags = wire::u32_at(body, 8)?;
+    let carrier = flags & (FLAGS_CARRIER | FLAG_DORMANT) == FLAGS_CARRIER;
     let mut link = Link {
         index: wire::u32_at(body, 4)?,
         name: String::new(),
         mac: None,
         loopback: flags & FLAG_LOOPBACK != 0,
         up: flags & FLAG_UP != 0,
-        carrier: flags & FLAGS_CARRIER == FLAGS_CARRIER,
+        carrier,
+        settled: carrier && flags & FLAG_RUNNING != 0,
         mtu: 0,
         enslaved: false,
         kind: None,

@@ -86,6 +86,24 @@ fn the_first_discover_goes_out_with_the_carrier() {
 }
 
 #[test]
+fn what_may_have_been_dropped_is_repeated_once() {
+    let mut run = Run::new(Client::new(identity(), None));
+    assert_eq!(run.on(Event::Settled), []);
+    let first = sent(&run.on(Event::Carrier(true)));
+    run.now = run.now + Duration::from_millis(5);
+    let again = sent(&run.on(Event::Settled));
+    assert_eq!((kind_of(&again), again.xid), (kind::DISCOVER, first.xid));
+    assert_eq!(run.on(Event::Settled), []);
+    let request = sent(&run.on(Event::Received(&answer(&first, kind::OFFER, 60))));
+    assert_eq!(run.on(Event::Settled), [], "an answer shows that the link sends");
+    run.on(Event::Received(&answer(&request, kind::ACK, 60)));
+    assert_eq!(run.on(Event::Settled), []);
+    run.on(Event::Carrier(false));
+    run.on(Event::Carrier(true));
+    assert_eq!(kind_of(&sent(&run.on(Event::Settled))), kind::REQUEST);
+}
+
+#[test]
 fn a_lease_takes_two_round_trips() {
     let mut run = Run::new(Client::new(identity(), None));
     let discover = sent(&run.on(Event::Carrier(true)));
@@ -298,6 +316,7 @@ fn what_the_client_says_of_itself() {
 #[derive(Debug, Clone)]
 enum Happening {
     Carrier(bool),
+    Settled,
     /// To the deadline and this many milliseconds further.
     Tick(u64),
     /// This much of the way to the deadline, in 1/256.
@@ -312,6 +331,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let secs = prop_oneof![1u32..10, 60u32..4000, Just(u32::MAX)];
     prop_oneof![
         2 => any::<bool>().prop_map(Happening::Carrier),
+        1 => Just(Happening::Settled),
         4 => (0u64..2_000_000).prop_map(Happening::Tick),
         2 => any::<u8>().prop_map(Happening::Wait),
         6 => (kinds, secs).prop_map(|(kind, secs)| Happening::Reply(kind, secs)),
@@ -337,6 +357,7 @@ proptest! {
                     carrier = *up;
                     run.on(Event::Carrier(*up))
                 }
+                Happening::Settled => run.on(Event::Settled),
                 Happening::Tick(late) => {
                     run.now = run.client.deadline().unwrap_or(run.now) + Duration::from_millis(*late);
                     run.on(Event::Tick)
@@ -403,6 +424,7 @@ proptest! {
         for happening in happenings {
             match happening {
                 Happening::Carrier(up) => note(run.on(Event::Carrier(up))),
+                Happening::Settled => note(run.on(Event::Settled)),
                 Happening::Tick(late) => {
                     run.now = run.client.deadline().unwrap_or(run.now) + Duration::from_millis(late);
                     note(run.on(Event::Tick))
