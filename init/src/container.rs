@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The OCI runtime program.
-const KITC: &str = "/usr/bin/kitc";
+pub(crate) const KITC: &str = "/usr/bin/kitc";
 /// Where it keeps its state.
 const STATE: &str = "/run/kitc";
 /// Where pids of containers are written.
@@ -174,15 +174,6 @@ impl Container<'_> {
             }
         }
     }
-}
-
-/// Reads `kitc` in a child, so that it is in memory when the first container starts: the machine has time while it
-/// waits for its drivers.
-pub fn read_ahead() {
-    let _ = sys::fork(|| {
-        let read = || io::copy(&mut File::open(KITC)?, &mut io::sink());
-        i32::from(read().is_err())
-    });
 }
 
 fn quiet_kitc() -> Command {

@@ -3,6 +3,7 @@
 //! Invariant: nothing here parses what came over a network or speaks TLS, and PID 1 allocates nothing in proportion to
 //! time: it executes a plan that was checked when the image was built.
 
+mod ahead;
 mod button;
 pub mod container;
 pub mod control;

@@ -11,6 +11,7 @@
 //! failure is said on the console, and then this process ends, upon which the kernel panics and does what `panic=` of
 //! its command line says: reboot after so many seconds, or stand still to be read.
 
+mod ahead;
 mod cmdline;
 mod disk;
 mod gpt;
@@ -86,7 +87,7 @@ fn boot() -> Result<std::convert::Infallible, LoaderError> {
     trace::begin();
     trace::mark(format_args!("loader"));
     for path in fs::read_to_string("/kit/load").unwrap_or_default().lines() {
-        module::load(Path::new(path), &module::parameters(&text, &module::name_of(path)))?;
+        module::load(Path::new(path), &parameters(&text, &module::name_of(path)))?;
     }
     fs::create_dir_all(SYSROOT).map_err(LoaderError::Switch)?;
     if Path::new(INSIDE).exists() {
@@ -94,10 +95,25 @@ fn boot() -> Result<std::convert::Infallible, LoaderError> {
     } else {
         mount_medium(&cmdline)?;
     }
+    let ahead = ahead::begin(candidates(&cmdline).iter().map(|path| format!("{SYSROOT}{path}")));
     trace::mark(format_args!("switch root"));
     switch_root()?;
+    ahead.into_iter().for_each(ahead::Ahead::finish);
     trace::mark(format_args!("execute init"));
     exec_init(&cmdline)
+}
+
+/// Loop devices are made as they are asked for, where the command line does not say how many: by default the driver makes
+/// eight at once, which takes as long as unpacking the root's first files.
+fn parameters(cmdline: &str, name: &str) -> String {
+    let given = module::parameters(cmdline, name);
+    if name == "loop" && given.is_empty() { "max_loop=0".into() } else { given }
+}
+
+/// What may be the root's init, the first that is there.
+fn candidates(cmdline: &Cmdline) -> Vec<&str> {
+    let asked: Vec<&str> = cmdline.init.iter().map(String::as_str).collect();
+    if asked.is_empty() { vec!["/init", "/sbin/init", "/bin/init", "/bin/sh"] } else { asked }
 }
 
 fn mount_error(what: &str, at: &'static str, source: rustix::io::Errno) -> LoaderError {
@@ -200,8 +216,7 @@ fn remove_initrd(root: &Path) {
 }
 
 fn exec_init(cmdline: &Cmdline) -> Result<std::convert::Infallible, LoaderError> {
-    let asked: Vec<&str> = cmdline.init.iter().map(String::as_str).collect();
-    let tried = if asked.is_empty() { vec!["/init", "/sbin/init", "/bin/init", "/bin/sh"] } else { asked };
+    let tried = candidates(cmdline);
     if let Ok(console) = File::options().read(true).write(true).open("/dev/console") {
         use std::os::fd::AsFd;
         let _ = sys::become_stdio(console.as_fd());
@@ -215,4 +230,22 @@ fn exec_init(cmdline: &Cmdline) -> Result<std::convert::Infallible, LoaderError>
         return Err(LoaderError::Exec { path: (*path).into(), source });
     }
     Err(LoaderError::NoInit { tried: tried.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loop_devices_are_made_when_they_are_asked_for_unless_somebody_says_how_many() {
+        assert_eq!(parameters("quiet", "loop"), "max_loop=0");
+        assert_eq!(parameters("quiet loop.max_loop=4", "loop"), "max_loop=4");
+        assert_eq!(parameters("quiet", "squashfs"), "");
+    }
+
+    #[test]
+    fn an_init_that_is_asked_for_is_the_only_one() {
+        assert_eq!(candidates(&Cmdline::parse("quiet"))[0], "/init");
+        assert_eq!(candidates(&Cmdline::parse("init=/bin/own")), ["/bin/own"]);
+    }
 }

@@ -15,7 +15,7 @@ mod socket;
 use crate::log::Console;
 use crate::phase::{AFTER_DRIVERS, BEFORE_DRIVERS, Step, WITH_DRIVERS};
 use crate::supervise::{Action, End, Event, Finish, Line, Order, Supervisor, Time};
-use crate::{container, control, module, shutdown, sys, trace};
+use crate::{ahead, control, module, shutdown, sys, trace};
 use devices::Devices;
 use engine::{Engine, Io};
 use kit_spec::plan::{self, Plan};
@@ -132,7 +132,7 @@ impl Init {
         let mut trouble = steps(&BEFORE_DRIVERS, &plan)?;
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
         let devices = Devices::new(&poll);
-        container::read_ahead();
+        ahead::begin(&plan);
         trouble.extend(steps(&WITH_DRIVERS, &plan)?);
         let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
         let mut console = Console::open(cmdline.split_whitespace().any(|word| word == "kit.quiet"));

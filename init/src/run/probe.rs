@@ -1,5 +1,6 @@
-//! Asking services whether they are ready: each try in a child that may block, the next after a wait that doubles up to
-//! the probe's interval, so that what is ready soon is known soon.
+//! Asking services whether they are ready, in children that may block: the first one tries again and again for a second,
+//! so that what is ready soon is known at once; each further one tries once, after a wait that doubles up to the probe's
+//! interval.
 //!
 //! A host is an address, or a name in the container's `/etc/hosts`: nobody on the network is asked what it means.
 
@@ -11,9 +12,12 @@ use kit_spec::plan::Plan;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The first wait between two tries.
+/// How long the first child tries, and how long it waits in between.
+const EAGER: Duration = Duration::from_secs(1);
+const EAGER_WAIT: Duration = Duration::from_millis(10);
+/// The first wait between two children.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 /// How long one try may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -23,6 +27,8 @@ struct Trial {
     /// When it is tried next; while it is being tried, when that has taken too long.
     next: Time,
     wait: Duration,
+    /// Whether the next child is the first.
+    eager: bool,
     /// The child that tries.
     child: Option<i32>,
     /// Whether the child was told to end.
@@ -37,7 +43,7 @@ impl Probes {
     /// Begins to ask.
     pub(super) fn begin(&mut self, service: usize, now: Time) {
         self.end(service);
-        self.0.push(Trial { service, next: now, wait: FIRST_WAIT, child: None, told: false });
+        self.0.push(Trial { service, next: now, wait: FIRST_WAIT, eager: true, child: None, told: false });
     }
 
     /// Asks no more.
@@ -86,7 +92,8 @@ impl Probes {
                 continue;
             }
             let Some(ready) = &plan.services[trial.service].ready else { continue };
-            trial.child = process(trial.service).and_then(|(id, pid)| try_once(&ready.probe, pid, id));
+            let eager = std::mem::take(&mut trial.eager);
+            trial.child = process(trial.service).and_then(|(id, pid)| begin(&ready.probe, eager, pid, id));
             if trial.child.is_none() {
                 trial.next = now + ready.interval;
             }
@@ -94,26 +101,41 @@ impl Probes {
     }
 }
 
-fn try_once(probe: &Probe, pid: i32, id: &str) -> Option<i32> {
+/// Makes a child that ends well if the service is ready.
+fn begin(probe: &Probe, eager: bool, pid: i32, id: &str) -> Option<i32> {
     if let Probe::Command(args) = probe {
         return container::exec_command(id, args).spawn().ok().map(|child| child.id() as i32);
     }
     let found = || match probe {
         Probe::Tcp(address) => {
             let hosts = fs::read_to_string(format!("/proc/{pid}/root/etc/hosts")).unwrap_or_default();
-            sys::enter_net(pid).is_ok()
-                && addresses(address.host(), &hosts)
-                    .into_iter()
-                    .any(|host| TcpStream::connect_timeout(&(host, address.port()).into(), LIMIT / 4).is_ok())
+            let hosts = addresses(address.host(), &hosts);
+            let connects =
+                |host| TcpStream::connect_timeout(&(host, address.port()).into(), LIMIT / 4).is_ok();
+            sys::enter_net(pid).is_ok() && again(eager, || hosts.iter().copied().any(connects))
         }
         // Links lead where the container sees them lead.
         Probe::File(path) => {
             rustix::process::chroot(format!("/proc/{pid}/root")).is_ok()
-                && fs::symlink_metadata(Path::new("/").join(path)).is_ok()
+                && again(eager, || fs::symlink_metadata(Path::new("/").join(path)).is_ok())
         }
         Probe::Command(_) => false,
     };
     sys::fork(|| i32::from(!found())).ok()
+}
+
+/// Tries once, or for as long as the first child does.
+fn again(eager: bool, mut found: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + EAGER;
+    loop {
+        if found() {
+            return true;
+        }
+        if !eager || Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(EAGER_WAIT);
+    }
 }
 
 /// What a host means, by the text of `/etc/hosts` (hosts(5)).
@@ -136,6 +158,18 @@ fn addresses(host: &str, hosts: &str) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_child_tries_until_it_is_found() {
+        let mut left = 3;
+        let mut found = || {
+            left -= 1;
+            left == 0
+        };
+        assert!(!again(false, &mut found));
+        assert!(again(true, &mut found));
+        assert!(!again(true, || false));
+    }
 
     #[test]
     fn a_host_is_an_address_or_a_name_in_the_file() {
