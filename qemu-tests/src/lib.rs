@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod case;
 pub mod guest;
 pub mod kitbuild;
