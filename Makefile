@@ -77,12 +77,15 @@ run:
 	@$(MAKE) --no-print-directory stage
 	@$(staged_env) .ci/serve yaml/node.yml
 
-test: stage
+test:
+	@.ci/setup test
+	@$(MAKE) --no-print-directory stage
 	@$(staged_env) CARGO_FLAGS="$(CARGO_FLAGS)" .ci/test
 
 # One after the other: each fails if one of its figures is over its limit.
-bench: stage
+bench:
 	@.ci/setup test
+	@$(MAKE) --no-print-directory stage
 	@failed=0; for bench in $(benches); do \
 	  $(staged_env) cargo bench $(CARGO_FLAGS) -p qemu-tests --bench $$bench || failed=1; \
 	done; exit $$failed
