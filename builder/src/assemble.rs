@@ -156,7 +156,7 @@ fn volumes(node: &Node, inputs: &Inputs, tree: &mut Tree<Blob>) -> Result<Vec<pl
     let mut planned = Vec::new();
     for volume in &node.volumes {
         let failed = |source| AssembleError::Volume { name: volume.name.clone(), source };
-        let place = layout::volume(&volume.name, volume.readonly)?;
+        let place = layout::volume(&volume.name)?;
         let meta = || Meta::root_owned(0o755, i64::from(inputs.epoch));
         for dir in place.dirs.iter().chain([&place.lower]) {
             tree.put(dir, meta(), Kind::Dir).map_err(failed)?;

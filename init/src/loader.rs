@@ -176,12 +176,14 @@ fn mount_iso(device: &str) -> Result<(), LoaderError> {
 
 /// Makes the mounted root `/`, and gives the initrd's memory back.
 fn switch_root() -> Result<(), LoaderError> {
-    for dir in ["proc", "sys", "dev"] {
-        let (from, to) = (format!("/{dir}"), format!("{SYSROOT}/{dir}"));
-        // A root that lacks the directory mounts its own.
-        if mount_move(&from, &to).is_err() {
-            let _ = unmount(&from, UnmountFlags::DETACH);
-        }
+    // As a kernel leaves it that mounts a root by itself: /dev and nothing else. LinuxKit's init takes a /proc for the
+    // sign that it runs in a container.
+    for dir in ["/proc", "/sys"] {
+        let _ = unmount(dir, UnmountFlags::DETACH);
+    }
+    // A root that lacks the directory mounts its own.
+    if mount_move("/dev", format!("{SYSROOT}/dev")).is_err() {
+        let _ = unmount("/dev", UnmountFlags::DETACH);
     }
     remove_initrd(Path::new("/"));
     let switch = || -> io::Result<()> {

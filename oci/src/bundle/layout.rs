@@ -41,8 +41,8 @@ pub struct Place {
 pub struct VolumePlace {
     /// Where its image is to be unpacked; a directory even if it has none.
     pub lower: TreePath,
-    /// Directories to make, 0755 and root's, that are to be empty. `tmp` is among them only if the volume is writable:
-    /// LinuxKit's init makes it writable wherever there is one.
+    /// Directories to make, 0755 and root's, that are to be empty. `tmp` is among them even if the volume is read-only:
+    /// LinuxKit's init mounts a tmpfs there whatever the volume is, and gives up all volumes if it cannot.
     pub dirs: Vec<TreePath>,
 }
 
@@ -110,13 +110,9 @@ impl Place {
 ///
 /// # Errors
 /// When the name is not that of a directory.
-pub fn volume(name: &str, readonly: bool) -> Result<VolumePlace, PathError> {
+pub fn volume(name: &str) -> Result<VolumePlace, PathError> {
     let at = |sub: &str| TreePath::parse(format!("{}/{name}/{sub}", kit_spec::node::VOLUMES_DIR));
-    let mut dirs = vec![at("merged")?];
-    if !readonly {
-        dirs.push(at("tmp")?);
-    }
-    Ok(VolumePlace { lower: at("lower")?, dirs })
+    Ok(VolumePlace { lower: at("lower")?, dirs: vec![at("merged")?, at("tmp")?] })
 }
 
 /// A tmpfs on `tmp` that nobody else sees, and `lower` with what is written there, on `merged`.

@@ -69,13 +69,12 @@ fn an_image_that_is_used_again_is_not_unpacked_again() {
 #[test]
 fn a_name_that_leads_out_is_refused() {
     assert!(Roots::new().place(Section::Services, 0, "../../etc", "sha256:1", true).is_err());
-    assert!(volume("..", false).is_err());
+    assert!(volume("..").is_err());
 }
 
 #[test]
-fn only_a_writable_volume_has_a_tmp() {
-    let writable = volume("data", false).unwrap();
-    assert_eq!(writable.lower.to_string(), "/containers/volumes/data/lower");
-    assert_eq!(paths(&writable.dirs), ["/containers/volumes/data/merged", "/containers/volumes/data/tmp"]);
-    assert_eq!(paths(&volume("data", true).unwrap().dirs), ["/containers/volumes/data/merged"]);
+fn a_volume_has_the_directories_that_linuxkits_init_mounts_on() {
+    let volume = volume("data").unwrap();
+    assert_eq!(volume.lower.to_string(), "/containers/volumes/data/lower");
+    assert_eq!(paths(&volume.dirs), ["/containers/volumes/data/merged", "/containers/volumes/data/tmp"]);
 }
