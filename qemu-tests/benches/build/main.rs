@@ -58,12 +58,26 @@ fn bench() -> Result<Table, Box<dyn Error>> {
     let kept = std::env::var_os("CARGO_TARGET_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let workload = Workload::at(&kept.join("bench"), &kitbuild)?;
     let dir = tempfile::Builder::new().prefix("kit-bench.").tempdir_in(kept.join("bench"))?;
+    // Wall times are of use on a quiet machine only.
+    println!("load average {}", fs::read_to_string("/proc/loadavg")?.trim_end());
     let mut bench = Bench { kitbuild, workload, dir, table: Table::new("build") };
     bench.write_node("first")?;
     bench.builds()?;
     bench.peers()?;
     bench.boots()?;
     Ok(bench.table)
+}
+
+/// The quickest of three.
+fn best(mut run: impl FnMut(u32) -> Result<Cost, Box<dyn Error>>) -> Result<Cost, Box<dyn Error>> {
+    let mut best = run(0)?;
+    for n in 1..3 {
+        let cost = run(n)?;
+        if cost.wall < best.wall {
+            best = cost;
+        }
+    }
+    Ok(best)
 }
 
 impl Bench {
@@ -105,10 +119,13 @@ impl Bench {
         );
         let initrd = fs::metadata(self.path("out/workload-initrd.img"))?.len();
         self.table.bytes("its initrd", initrd, Some((LINUXKIT_BYTES as f64 * OUTPUT) as u64));
-        let again = self.build("kernel+initrd", "out")?;
+        // The best of three: what else the machine does is no part of it.
+        let again = best(|_| self.build("kernel+initrd", "out"))?;
         self.table.cost("unchanged", &again, Some(&Cost { wall: 1.0, ..Cost::UNLIMITED }));
-        self.write_node("second")?;
-        let edited = self.build("kernel+initrd", "out")?;
+        let edited = best(|n| {
+            self.write_node(&format!("edit {n}"))?;
+            self.build("kernel+initrd", "out")
+        })?;
         self.table.cost("one file of `files:` edited", &edited, Some(&Cost { wall: 1.0, ..Cost::UNLIMITED }));
         for format in ["kernel+squashfs", "iso", "raw-efi", "tar"] {
             let cost = self.build(format, "out")?;
