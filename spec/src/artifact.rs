@@ -164,6 +164,14 @@ pub enum ArtifactError {
         /// What it says.
         found: u32,
     },
+    /// A name that no artifact has.
+    #[error("`{name}` is not the name of an artifact: {problem}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A file that the description speaks of is not listed, or its name leads elsewhere.
     #[error("file `{path}` {problem}")]
     File {
@@ -172,6 +180,26 @@ pub enum ArtifactError {
         /// What is wrong with it.
         problem: &'static str,
     },
+}
+
+/// The longest name of an artifact, in bytes: what is appended to it must fit into a file's name.
+const LONGEST_NAME: usize = 200;
+
+/// Checks that files can begin with a name: it leads to no other directory, and hides none of them.
+///
+/// # Errors
+/// [`ArtifactError::Name`].
+pub fn check_name(name: &str) -> Result<(), ArtifactError> {
+    let problem = match name {
+        "" => "it is empty",
+        name if name.contains('/') => "it has a `/` in it",
+        name if name.starts_with('.') => "it begins with a dot",
+        name if name.starts_with('-') => "it begins as an option does",
+        name if name.chars().any(char::is_control) => "it has a control character in it",
+        name if name.len() > LONGEST_NAME => "it is longer than 200 bytes",
+        _ => return Ok(()),
+    };
+    Err(ArtifactError::Name { name: name.into(), problem })
 }
 
 impl Artifact {
@@ -189,8 +217,13 @@ impl Artifact {
             return Err(ArtifactError::Version { found: head.version });
         }
         let artifact: Artifact = serde_json::from_str(json).map_err(ArtifactError::Syntax)?;
+        check_name(&artifact.name)?;
         for file in &artifact.files {
-            if file.path.is_empty() || file.path.contains('/') || file.path == ".." || file.path == "." {
+            if file.path.is_empty()
+                || file.path.contains(['/', '\0'])
+                || file.path == ".."
+                || file.path == "."
+            {
                 return Err(ArtifactError::File {
                     path: file.path.clone(),
                     problem: "is not a plain file name",
@@ -266,6 +299,18 @@ mod tests {
             Artifact::parse(&serde_json::to_string(&bad).unwrap()),
             Err(ArtifactError::File { .. })
         ));
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_else_and_hides_nothing() {
+        for name in ["", "../x", "a/b", "/etc/x", ".hidden", "..", "-f", "a\nb", &"x".repeat(201)] {
+            assert!(matches!(check_name(name), Err(ArtifactError::Name { .. })), "{name}");
+            let json = serde_json::to_string(&Artifact { name: name.into(), ..artifact() }).unwrap();
+            assert!(matches!(Artifact::parse(&json), Err(ArtifactError::Name { .. })), "{name}");
+        }
+        for name in ["node", "a b", "node-1.2", "größe"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
     }
 
     #[test]

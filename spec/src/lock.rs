@@ -72,6 +72,14 @@ pub enum LockError {
         /// What stands there.
         digest: String,
     },
+    /// What is not the name, version or architecture of a Debian package: they become arguments and file names.
+    #[error("`{text}` is not the {what} of a Debian package")]
+    Package {
+        /// Name, version or architecture.
+        what: &'static str,
+        /// What stands there.
+        text: String,
+    },
 }
 
 impl Default for Lock {
@@ -104,6 +112,7 @@ impl Lock {
             }
         }
         for pin in lock.packages.values().flat_map(BTreeMap::values).flatten() {
+            pin.check()?;
             if !hex(&pin.sha256) {
                 return Err(LockError::Digest { name: pin.name.clone(), digest: pin.sha256.clone() });
             }
@@ -116,6 +125,26 @@ impl Lock {
         let mut json = serde_json::to_string_pretty(self).unwrap_or_default();
         json.push('\n');
         json
+    }
+}
+
+impl PackagePin {
+    /// Checks name, version and architecture (Debian Policy 5.6.1, 5.6.12; dpkg-architecture(1)).
+    fn check(&self) -> Result<(), LockError> {
+        let word = |text: &str, others: &[u8]| {
+            text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+        };
+        for (what, text, others) in [
+            ("name", &self.name, b"+-.".as_slice()),
+            ("version", &self.version, b".+-~:"),
+            ("architecture", &self.architecture, b"-"),
+        ] {
+            if !word(text, others) {
+                return Err(LockError::Package { what, text: text.clone() });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -147,6 +176,24 @@ mod tests {
     fn a_digest_that_is_none_is_refused_by_name() {
         let json = lock().to_json().replace(&"0".repeat(64), "zz");
         assert_eq!(Lock::parse(&json).unwrap_err().to_string(), "the pin of `p` has `zz` for a digest");
+    }
+
+    #[test]
+    fn a_package_that_would_be_an_option_or_another_file_is_refused() {
+        let refused = |from: &str, to: &str| {
+            let json = lock().to_json().replace(from, to);
+            assert_ne!(json, lock().to_json());
+            Lock::parse(&json).unwrap_err().to_string()
+        };
+        for name in ["-oDebug::NoLocking=1", "../../x", "/etc/passwd", "a b", "a_b", "a%3ab", ""] {
+            let told = format!("`{name}` is not the name of a Debian package");
+            assert_eq!(refused(r#""name": "p""#, &format!(r#""name": "{name}""#)), told);
+        }
+        assert_eq!(refused("1:2-3", "1/../2"), "`1/../2` is not the version of a Debian package");
+        assert_eq!(
+            refused(r#"e": "amd64""#, r#"e": "amd64/x""#),
+            "`amd64/x` is not the architecture of a Debian package"
+        );
     }
 
     #[test]
