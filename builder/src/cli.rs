@@ -2,8 +2,10 @@
 
 use crate::command;
 use crate::report::{Report, Style};
+use crate::temporary::Watch;
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kit_spec::artifact::{Arch, Format};
+use kit_spec::artifact::{Arch, ArtifactError, Format};
 use kit_spec::machine::{Name, Publish};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -120,7 +122,7 @@ pub struct BuildArgs {
     #[arg(long, short, value_delimiter = ',', default_value = "kernel+initrd", value_name = "FORMAT")]
     pub format: Vec<Format>,
     /// The name that output files begin with [default: the first file's]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = output_name)]
     pub name: Option<String>,
     /// The directory to write to
     #[arg(long, short, visible_alias = "dir", default_value = ".", value_name = "DIR")]
@@ -295,6 +297,10 @@ pub enum ImageCommand {
     Ls,
 }
 
+fn output_name(word: &str) -> Result<String, ArtifactError> {
+    kit_spec::artifact::check_name(word).map(|()| word.to_owned())
+}
+
 /// Runs what the arguments say; the process's exit code.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(with_build(args)) {
@@ -321,9 +327,10 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn run(cli: Cli, report: &Report) -> anyhow::Result<ExitCode> {
     let global = cli.global;
+    let watch = Watch::begin().context("prepare for ctrl-C")?;
     match cli.command {
         Command::Build(args) => command::build::run(&global, args, report)?,
-        Command::Run(args) => return command::run::run(&global, args, report),
+        Command::Run(args) => return command::run::run(&global, args, report, watch),
         Command::Ps => command::machines::ps(report)?,
         Command::Console(args) => return command::machines::console(&args.name),
         Command::Stop(args) => command::machines::stop(&args, report)?,
@@ -339,7 +346,6 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "kitbuild", &mut std::io::stdout());
         }
         Command::Man { dir } => {
-            use anyhow::Context;
             use clap::CommandFactory;
             clap_mangen::generate_to(Cli::command(), &dir)
                 .with_context(|| format!("write manual pages into {}", dir.display()))?;
@@ -348,10 +354,25 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `kitbuild node.yml` is `kitbuild build node.yml`: a first word that is no command but looks like a node file.
+/// `kitbuild node.yml` is `kitbuild build node.yml`: the first word is no command but looks like a node file, or is an
+/// option, and there is a node file but no command after it.
 fn with_build(mut args: Vec<OsString>) -> Vec<OsString> {
-    let first = args.get(1).map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    if first == "-" || [".yml", ".yaml"].iter().any(|end| first.ends_with(end)) {
+    use clap::CommandFactory;
+    let is_node = |word: &OsString| {
+        let word = word.to_string_lossy();
+        [".yml", ".yaml"].iter().any(|end| word.ends_with(end))
+    };
+    let builds = match args.get(1) {
+        None => false,
+        Some(first) if first == "-" => true,
+        Some(first) if first.to_string_lossy().starts_with('-') => {
+            let cli = Cli::command();
+            let is_command = |word: &OsString| cli.get_subcommands().any(|known| known.get_name() == word);
+            args.iter().any(is_node) && !args.iter().any(is_command)
+        }
+        Some(first) => is_node(first),
+    };
+    if builds {
         args.insert(1, "build".into());
     }
     args
@@ -371,6 +392,14 @@ mod tests {
     fn a_node_file_alone_is_built() {
         let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
         assert_eq!(with_build(args(&["kitbuild", "a/node.yml"])), args(&["kitbuild", "build", "a/node.yml"]));
-        assert_eq!(with_build(args(&["kitbuild", "check", "x.yml"])), args(&["kitbuild", "check", "x.yml"]));
+        assert_eq!(
+            with_build(args(&["kitbuild", "-f", "iso", "node.yml"])),
+            args(&["kitbuild", "build", "-f", "iso", "node.yml"])
+        );
+        for words in
+            [&["kitbuild", "check", "x.yml"][..], &["kitbuild", "-q", "check", "x.yml"], &["kitbuild"]]
+        {
+            assert_eq!(with_build(args(words)), args(words));
+        }
     }
 }

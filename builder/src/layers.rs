@@ -10,6 +10,7 @@
 
 use crate::contents::{Blob, Contents};
 use crate::source::ar::{ArError, Members};
+use crate::temporary::Draft;
 use kit_disk::squashfs::Settings;
 use kit_disk::squashfs::pack::{Donors, FileRef, Pack, PackError, PackIndex, PackWriter};
 use kit_oci::digest::Digest;
@@ -19,7 +20,7 @@ use kit_spec::tree::{Action, Change, Kind, TreePath};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -249,14 +250,15 @@ impl<'a> Layers<'a> {
             move |source| LayersError::Cache { doing, path, source }
         };
         fs::create_dir_all(&self.dir).map_err(cache("create directory", &self.dir))?;
-        let temporary = Temporary(pack_at.with_extension(format!("pack.{}", std::process::id())));
+        let mut draft = Draft::new(&self.dir, "pack").map_err(cache("create", &pack_at))?;
+        let file = draft.file().try_clone().map_err(cache("create", &pack_at))?;
         let failed = |source| LayersError::Pack { digest: digest.clone(), source: Box::new(source) };
+        let donors = Arc::<Donors>::default();
         let mut pack =
-            PackWriter::create(&temporary.0, self.settings, self.threads, Arc::<Donors>::default())
-                .map_err(failed)?;
+            PackWriter::over(file, &pack_at, self.settings, self.threads, donors).map_err(failed)?;
         let (changes, control) = read(&mut pack)?;
         let index = pack.finish().map_err(failed)?.index().clone();
-        fs::rename(&temporary.0, &pack_at).map_err(cache("put in place", &pack_at))?;
+        draft.publish(&pack_at).map_err(cache("put in place", &pack_at))?;
         let kept = Kept { stamp, changes, control, index: index.to_bytes() };
         self.keep(&kept_at, &kept)?;
         Ok((kept, Pack::open(&pack_at, index).map_err(failed)?))
@@ -286,10 +288,10 @@ impl<'a> Layers<'a> {
     }
 
     fn keep(&self, path: &Path, kept: &Kept) -> Result<(), LayersError> {
-        let temporary = Temporary(path.with_extension(format!("layer.{}", std::process::id())));
         let write = || {
-            fs::write(&temporary.0, encode(kept))?;
-            fs::rename(&temporary.0, path)
+            let mut draft = Draft::new(&self.dir, "layer")?;
+            draft.file().write_all(&encode(kept))?;
+            draft.publish(path)
         };
         write().map_err(|source| LayersError::Cache { doing: "write", path: path.into(), source })
     }
@@ -404,13 +406,4 @@ fn decode(bytes: &[u8]) -> Option<Kept> {
     let (sum, body) = bytes.split_at_checked(32)?;
     (blake3::hash(body).as_bytes() == sum).then_some(())?;
     postcard::from_bytes(body).ok()
-}
-
-/// Removes a file that was not put in place.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }

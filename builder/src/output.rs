@@ -1,14 +1,14 @@
 //! Files that appear whole or not at all.
 //!
-//! Each is written to a file without a name where the file system has such, so that an interrupted build leaves
-//! nothing behind, and gets its name by a rename when all files of its format are complete and on disk.
+//! Each is a [`Draft`], so that an interrupted build leaves nothing behind, and gets its name when all files of its
+//! format are complete and on disk.
 
+use crate::temporary::Draft;
 use kit_spec::artifact::ArtifactFile;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::Access;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Why a file cannot be put in place.
@@ -24,6 +24,22 @@ pub struct OutputError {
     pub source: io::Error,
 }
 
+/// Checks, without making anything, that files can be written to a directory or that it can be made: a build that
+/// cannot be kept is told so before it begins.
+///
+/// # Errors
+/// When what is there of the path is no directory, or one that this user cannot write to.
+pub fn check_dir(dir: &Path) -> Result<(), OutputError> {
+    let there = dir.ancestors().find(|path| path.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("."));
+    let failed = |source| OutputError { doing: "write to directory", path: there.into(), source };
+    if !fs::metadata(there).map_err(failed)?.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
+    }
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::access(there, wanted).map_err(|errno| failed(errno.into()))
+}
+
 /// The files of one format, on their way into a directory.
 pub struct Staging<'a> {
     dir: &'a Path,
@@ -32,17 +48,7 @@ pub struct Staging<'a> {
 
 struct Staged {
     name: String,
-    file: File,
-    /// The name it has meanwhile, where files without one are not possible.
-    temporary: Option<PathBuf>,
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let Some(path) = &self.temporary {
-            let _ = fs::remove_file(path);
-        }
-    }
+    draft: Draft,
 }
 
 impl<'a> Staging<'a> {
@@ -62,10 +68,10 @@ impl<'a> Staging<'a> {
     /// When it cannot be made.
     pub fn begin(&mut self, name: &str) -> Result<&mut File, OutputError> {
         let failed = |source| OutputError { doing: "create", path: self.dir.join(name), source };
-        let (file, temporary) = unnamed(self.dir, name).map_err(failed)?;
-        self.files.push(Staged { name: name.into(), file, temporary });
+        let draft = Draft::new(self.dir, name).map_err(failed)?;
+        self.files.push(Staged { name: name.into(), draft });
         match self.files.last_mut() {
-            Some(staged) => Ok(&mut staged.file),
+            Some(staged) => Ok(staged.draft.file()),
             None => Err(failed(io::ErrorKind::NotFound.into())),
         }
     }
@@ -89,7 +95,7 @@ impl<'a> Staging<'a> {
         for staged in &mut self.files {
             let failed =
                 |source| OutputError { doing: "read back", path: self.dir.join(&staged.name), source };
-            let (size, sha256) = digest(&mut staged.file).map_err(failed)?;
+            let (size, sha256) = digest(staged.draft.file()).map_err(failed)?;
             list.push(ArtifactFile { path: staged.name.clone(), size, sha256 });
         }
         list.sort_by(|a, b| a.path.cmp(&b.path));
@@ -100,27 +106,19 @@ impl<'a> Staging<'a> {
     ///
     /// # Errors
     /// When one cannot be made durable or named; those before it are in place then.
-    pub fn commit(self) -> Result<Vec<PathBuf>, OutputError> {
+    pub fn commit(mut self) -> Result<Vec<PathBuf>, OutputError> {
         let mut placed = Vec::new();
-        for staged in &self.files {
+        let failed = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| OutputError { doing, path, source }
+        };
+        for staged in &mut self.files {
             let path = self.dir.join(&staged.name);
-            let failed = |doing| {
-                let path = path.clone();
-                move |source| OutputError { doing, path, source }
-            };
-            staged.file.sync_data().map_err(failed("make durable"))?;
+            staged.draft.file().sync_data().map_err(failed("make durable", &path))?;
         }
-        for mut staged in self.files {
-            let path = self.dir.join(&staged.name);
-            let failed = |source| OutputError { doing: "put in place", path: path.clone(), source };
-            let temporary = match staged.temporary.take() {
-                Some(temporary) => temporary,
-                None => link(&staged, self.dir).map_err(failed)?,
-            };
-            if let Err(source) = fs::rename(&temporary, &path) {
-                let _ = fs::remove_file(&temporary);
-                return Err(failed(source));
-            }
+        for Staged { name, draft } in self.files {
+            let path = self.dir.join(name);
+            draft.publish(&path).map_err(failed("put in place", &path))?;
             placed.push(path);
         }
         // The names themselves; a file system that cannot sync a directory has nothing to lose.
@@ -157,30 +155,6 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unnamed(dir: &Path, name: &str) -> io::Result<(File, Option<PathBuf>)> {
-    let mode = Mode::from_raw_mode(0o644);
-    match rustix::fs::openat(CWD, dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
-        Ok(fd) => Ok((fd.into(), None)),
-        Err(_) => {
-            let path = temporary_name(dir, name);
-            let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-            Ok((file, Some(path)))
-        }
-    }
-}
-
-fn temporary_name(dir: &Path, name: &str) -> PathBuf {
-    dir.join(format!(".{name}.{}", std::process::id()))
-}
-
-fn link(staged: &Staged, dir: &Path) -> io::Result<PathBuf> {
-    let path = temporary_name(dir, &staged.name);
-    let _ = fs::remove_file(&path);
-    let from = format!("/proc/self/fd/{}", staged.file.as_raw_fd());
-    rustix::fs::linkat(CWD, from, CWD, &path, AtFlags::SYMLINK_FOLLOW)?;
-    Ok(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +171,21 @@ mod tests {
         staging.commit().unwrap();
         assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"new");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_is_checked_and_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        check_dir(dir.path()).unwrap();
+        check_dir(&dir.path().join("a/b")).unwrap();
+        check_dir(Path::new("not/there")).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        fs::write(dir.path().join("file"), "").unwrap();
+        for below in ["file", "file/a"] {
+            let error = check_dir(&dir.path().join(below)).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::NotADirectory);
+            assert_eq!(error.path, dir.path().join("file"));
+        }
     }
 
     #[test]

@@ -11,8 +11,14 @@ use std::path::{Path, PathBuf};
 
 pub fn run(global: &Global, args: BuildArgs, report: &Report) -> anyhow::Result<()> {
     let files = Files::read(&args.files.files, report)?;
-    let name = args.name.clone().unwrap_or_else(|| files.name());
-    let order = Order { name, formats: &args.format, out: &args.out, pins: &args.pins, how: &args.how };
+    let name = match args.name.clone() {
+        Some(name) => name,
+        None => files.output_name()?,
+    };
+    let mut formats = args.format.clone();
+    let mut seen = std::collections::HashSet::new();
+    formats.retain(|format| seen.insert(*format));
+    let order = Order { name, formats: &formats, out: &args.out, pins: &args.pins, how: &args.how };
     for (artifact, path) in make(global, &files, &order, report)? {
         let total = size(artifact.files.iter().map(|file| file.size).sum());
         let names: Vec<&str> = artifact.files.iter().map(|file| file.path.as_str()).collect();
@@ -38,6 +44,7 @@ pub fn make(
     order: &Order,
     report: &Report,
 ) -> anyhow::Result<Vec<(Artifact, PathBuf)>> {
+    crate::output::check_dir(order.out)?;
     let places: Places = setup::places(global, files.base())?;
     let store = setup::store(&places)?;
     let _hold = store.hold()?;

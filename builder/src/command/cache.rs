@@ -67,10 +67,10 @@ fn export(store: &Store, name: &str, out: &Path, report: &Report) -> anyhow::Res
     let reference: Reference = name.parse()?;
     let dir = out.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
     let file_name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut staging = crate::output::Staging::new(dir)?;
-    let file = staging.begin(&file_name)?;
     let target =
         store.resolve(&reference)?.ok_or_else(|| anyhow!("the store has no image called {reference}"))?;
+    let mut staging = crate::output::Staging::new(dir)?;
+    let file = staging.begin(&file_name)?;
     store.export(&[Name { reference, target }], file).with_context(|| format!("export {name}"))?;
     staging.commit()?;
     report.result(&out.display().to_string(), json!({"event": "exported", "name": name, "path": out}));

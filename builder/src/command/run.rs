@@ -4,40 +4,50 @@ use super::build::{Order, make};
 use super::setup::Files;
 use crate::cli::{Global, RunArgs};
 use crate::report::Report;
+use crate::temporary::{Temporary, Watch, ending_signals};
 use anyhow::{Context, anyhow, bail};
 use kit_machine::console::{Left, Relay, relay};
 use kit_machine::qemu::{OnReboot, QemuOptions};
 use kit_machine::{Exit, Monitor, Running};
 use kit_spec::artifact::{Artifact, Boot, Firmware, Format};
-use kit_spec::machine::{Disk, DiskFormat, Machine, Medium, Name, Net, Options};
+use kit_spec::machine::{Disk, DiskFormat, Machine, MachineError, Medium, Name, Net, Options};
 use serde_json::json;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What a process ends with when it was told to by SIGINT, and what `timeout` ends with.
-const INTERRUPTED: u8 = 130;
+/// What a process ends with, plus the signal, when it was told to end by one; and what `timeout` ends with.
+const BY_SIGNAL: u8 = 128;
 const TIMED_OUT: u8 = 124;
 
-pub fn run(global: &Global, args: RunArgs, report: &Report) -> anyhow::Result<ExitCode> {
-    // Files of a build for this run alone go when it ends; a detached machine keeps what it boots.
-    let built = Built::new(&args)?;
-    let (artifact, dir) = match given_artifact(&args)? {
-        Some(found) => found,
-        None => build(global, &args, &built.dir, report)?,
+pub fn run(global: &Global, args: RunArgs, report: &Report, watch_build: Watch) -> anyhow::Result<ExitCode> {
+    let (artifact, dir, built) = match given_artifact(&args)? {
+        Some((artifact, dir)) => (artifact, dir, None),
+        None => {
+            let temporary = std::env::temp_dir();
+            let built = Temporary::dir(&temporary, "kitbuild-run")
+                .with_context(|| format!("make a directory in {}", temporary.display()))?;
+            (build(global, &args, built.path(), report)?, built.path().to_owned(), Some(built))
+        }
     };
     let machine = machine(&args, &artifact, &dir)?;
     let monitor = Monitor::Qemu(QemuOptions { on_reboot: OnReboot::Restart, ..QemuOptions::default() });
     let signals = Signals::new().context("prepare for ctrl-C")?;
+    // From here on a signal ends the machine first.
+    drop(watch_build);
     let running =
         kit_machine::launch(&machine, &monitor).with_context(|| format!("boot {}", machine.name))?;
+    // A machine that runs has everything open or in memory: what was built for it alone needs its names no more,
+    // and so is never left behind, however this process or the machine ends.
+    drop(built);
     if args.detach {
         let name = running.name().clone();
         running.detach().with_context(|| format!("leave {name} running"))?;
-        built.keep();
         report.result(
             &format!("{name} runs: `kitbuild console {name}`, `kitbuild stop {name}`"),
             json!({"event": "detached", "name": name}),
@@ -45,36 +55,6 @@ pub fn run(global: &Global, args: RunArgs, report: &Report) -> anyhow::Result<Ex
         return Ok(ExitCode::SUCCESS);
     }
     watch(running, &signals, args.timeout.map(Duration::from_secs), report)
-}
-
-/// A directory for what a run builds.
-struct Built {
-    dir: PathBuf,
-    kept: std::cell::Cell<bool>,
-}
-
-impl Built {
-    fn new(args: &RunArgs) -> anyhow::Result<Built> {
-        let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
-        let base = base.unwrap_or_else(std::env::temp_dir);
-        let dir = base.join(format!("kitbuild-run-{}", std::process::id()));
-        if args.files.iter().all(|file| file.extension().is_none_or(|end| end != "json")) {
-            fs::create_dir_all(&dir).with_context(|| format!("create directory {}", dir.display()))?;
-        }
-        Ok(Built { dir, kept: false.into() })
-    }
-
-    fn keep(&self) {
-        self.kept.set(true);
-    }
-}
-
-impl Drop for Built {
-    fn drop(&mut self) {
-        if !self.kept.get() {
-            let _ = fs::remove_dir_all(&self.dir);
-        }
-    }
 }
 
 fn given_artifact(args: &RunArgs) -> anyhow::Result<Option<(Artifact, PathBuf)>> {
@@ -85,15 +65,18 @@ fn given_artifact(args: &RunArgs) -> anyhow::Result<Option<(Artifact, PathBuf)>>
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let artifact = Artifact::parse(&text).with_context(|| format!("read {}", path.display()))?;
     let dir = path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+    for file in &artifact.files {
+        // One that is missing is told when it is to be opened, with what it is for.
+        let found = fs::metadata(dir.join(&file.path)).map(|meta| meta.len()).unwrap_or(file.size);
+        if found != file.size {
+            let (name, size) = (&file.path, file.size);
+            bail!("{name} has {found} bytes, and {} says {size}: build it again", path.display());
+        }
+    }
     Ok(Some((artifact, dir.to_owned())))
 }
 
-fn build(
-    global: &Global,
-    args: &RunArgs,
-    out: &Path,
-    report: &Report,
-) -> anyhow::Result<(Artifact, PathBuf)> {
+fn build(global: &Global, args: &RunArgs, out: &Path, report: &Report) -> anyhow::Result<Artifact> {
     let files = Files::read(&args.files, report)?;
     let format = match args.format {
         Some(format) => format,
@@ -101,16 +84,20 @@ fn build(
         None if args.uefi => Format::RawEfi,
         None => Format::KernelInitrd,
     };
-    let order = Order { name: files.name(), formats: &[format], out, pins: &args.pins, how: &args.how };
+    if format == Format::Tar {
+        return Err(MachineError::NotBootable { format }.into());
+    }
+    let order =
+        Order { name: files.output_name()?, formats: &[format], out, pins: &args.pins, how: &args.how };
     let (artifact, _) =
         make(global, &files, &order, report)?.pop().ok_or_else(|| anyhow!("nothing was built"))?;
-    Ok((artifact, out.to_owned()))
+    Ok(artifact)
 }
 
 fn machine(args: &RunArgs, artifact: &Artifact, dir: &Path) -> anyhow::Result<Machine> {
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => artifact.name.parse::<Name>()?,
+        None => machine_name(&artifact.name)?,
     };
     let mut disks = Vec::new();
     for word in &args.disk {
@@ -130,6 +117,15 @@ fn machine(args: &RunArgs, artifact: &Artifact, dir: &Path) -> anyhow::Result<Ma
         bail!("{} hands its kernel to the monitor: UEFI boots --format iso or raw-efi", artifact.format);
     }
     Ok(Machine::new(artifact, dir, options)?)
+}
+
+/// An artifact's name, with dashes for what a machine's name cannot hold.
+fn machine_name(artifact: &str) -> Result<Name, MachineError> {
+    let plain = artifact.chars().map(|c| match c {
+        c if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') => c,
+        _ => '-',
+    });
+    plain.take(63).collect::<String>().parse()
 }
 
 /// `PATH[,format=raw|qcow2][,readonly][,size=10G]`.
@@ -170,19 +166,26 @@ fn bytes(text: &str) -> anyhow::Result<u64> {
         .ok_or_else(|| anyhow!("`{text}` is not a size: write a number of bytes, or 512M, 10G"))
 }
 
-/// A descriptor that is readable once this process was told to end.
+/// A descriptor that is readable once this process was told to end, and the signal that told it.
 struct Signals {
     told: OwnedFd,
+    which: Arc<AtomicUsize>,
 }
 
 impl Signals {
     fn new() -> io::Result<Signals> {
         let (told, tell) = std::os::unix::net::UnixStream::pair()?;
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
-        {
+        let which = Arc::new(AtomicUsize::new(0));
+        for signal in ending_signals() {
+            signal_hook::flag::register_usize(signal, which.clone(), signal.unsigned_abs() as usize)?;
             signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
         }
-        Ok(Signals { told: told.into() })
+        Ok(Signals { told: told.into(), which })
+    }
+
+    /// The exit code of a process that ends because of it.
+    fn exit_code(&self) -> u8 {
+        u8::try_from(self.which.load(Ordering::Relaxed)).map_or(BY_SIGNAL, |signal| BY_SIGNAL + signal)
     }
 }
 
@@ -219,7 +222,7 @@ fn watch(
             if timed_out {
                 report.warning("the machine was ended: its time is over");
             }
-            Ok(ExitCode::from(if timed_out { TIMED_OUT } else { INTERRUPTED }))
+            Ok(ExitCode::from(if timed_out { TIMED_OUT } else { signals.exit_code() }))
         }
     }
 }
@@ -278,6 +281,13 @@ mod tests {
         for wrong in ["", "G", "1.5G", "99999999999999T", "-1"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_machine_is_called_as_its_artifact_is_as_far_as_that_goes() {
+        assert_eq!(machine_name("node-1.2").unwrap().as_str(), "node-1.2");
+        assert_eq!(machine_name("my größte").unwrap().as_str(), "my-gr--te");
+        assert_eq!(machine_name(&"x".repeat(200)).unwrap().as_str().len(), 63);
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-/// A node file is some kilobytes; what is more than this is something else.
-const MAX_NODE: u64 = 8 << 20;
+/// A node file is some kilobytes. One byte more than the parser takes, which then says so.
+const MAX_NODE: u64 = (16 << 20) + 1;
 
 /// Node files that are valid together.
 pub struct Files {
@@ -56,6 +56,16 @@ impl Files {
         stem.map_or_else(|| "node".into(), |stem| stem.to_string_lossy().into_owned())
     }
 
+    /// The same, for files.
+    ///
+    /// # Errors
+    /// When files cannot begin so.
+    pub fn output_name(&self) -> anyhow::Result<String> {
+        let name = self.name();
+        kit_spec::artifact::check_name(&name).context("name the output (--name gives it another name)")?;
+        Ok(name)
+    }
+
     /// What paths are relative to.
     pub fn base(&self) -> PathBuf {
         match self.first.as_deref().and_then(Path::parent) {
@@ -74,14 +84,17 @@ impl Files {
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let read = if path.as_os_str() == "-" {
-        io::stdin().lock().take(MAX_NODE).read_to_string(&mut text)
+        io::stdin().lock().take(MAX_NODE).read_to_end(&mut bytes)
     } else {
-        fs::File::open(path).and_then(|file| file.take(MAX_NODE).read_to_string(&mut text))
+        fs::File::open(path).and_then(|file| file.take(MAX_NODE).read_to_end(&mut bytes))
     };
-    read.with_context(|| format!("read {}", path.display()))?;
-    Ok(text)
+    let what = || format!("read {}", path.display());
+    read.with_context(what)?;
+    let not_text =
+        |_| anyhow!("it is no text: a node file is YAML, and what was built has an .artifact.json");
+    String::from_utf8(bytes).map_err(not_text).with_context(what)
 }
 
 /// Where things are, from the flags, the environment and where kitbuild itself is.

@@ -78,6 +78,7 @@ impl<R: Read> Members<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn member(name: &str, data: &[u8]) -> Vec<u8> {
         let mut bytes =
@@ -116,5 +117,44 @@ mod tests {
         ));
         let mut members = Members::new(b"PK\x03\x04....".as_slice());
         assert!(matches!(members.next_member(), Err(ArError::Form { .. })));
+    }
+
+    /// Reads all there is; the number of bytes in members.
+    fn survive(bytes: &[u8]) -> Result<u64, ArError> {
+        let (mut members, mut total) = (Members::new(bytes), 0);
+        while let Some((name, mut data)) = members.next_member()? {
+            assert!(name.len() <= 16);
+            total += io::copy(&mut data, &mut io::sink()).map_err(ArError::Read)?;
+        }
+        Ok(total)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn any_bytes_come_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..300), magic in any::<bool>()) {
+            let bytes = if magic { [MAGIC.as_slice(), &bytes].concat() } else { bytes };
+            prop_assert!(survive(&bytes).is_ok_and(|total| total < bytes.len() as u64) || survive(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_damaged_package_gives_no_more_than_it_has(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), b'0'..=b'9']), 1..6),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut bytes =
+                [MAGIC.as_slice(), &member("debian-binary", b"2.0\n"), &member("data.tar.xz/", &[7; 99])].concat();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            if let Ok(total) = survive(&bytes) {
+                prop_assert!(total <= bytes.len() as u64);
+            }
+        }
     }
 }

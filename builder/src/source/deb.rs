@@ -176,7 +176,7 @@ impl Apt {
     }
 
     fn download_into(&self, into: &Path, names: &[String]) -> Result<Output, DebError> {
-        let mut args = vec!["download", "-qq"];
+        let mut args = vec!["download", "-qq", "--"];
         args.extend(names.iter().map(String::as_str));
         self.run(&args, into)
     }

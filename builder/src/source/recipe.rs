@@ -365,6 +365,11 @@ impl Within<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const EVERYTHING: &str = "name: x\nprograms: {/sbin/init: kit-init}\ndeb:\n- nginx\n- {package: linux-image-amd64, only: [linux-image-*], modules: [loop]}\n\
+        files:\n- {path: /etc/x, contents: hi, mode: \"0600\"}\n- {path: /kernel, from: /boot/vmlinuz-*}\n\
+        users:\n- {name: www, uid: 33}\ndirs:\n- {path: /var/log/nginx, uid: 33}\nconfig: {entrypoint: [/x], workingDir: /}\n";
 
     fn parse(text: &str) -> Result<Recipe, RecipeError> {
         Recipe::parse(text, Path::new("/r"), Path::new("/r/image.yml"))
@@ -372,12 +377,7 @@ mod tests {
 
     #[test]
     fn a_recipe_puts_programs_packages_and_files_together() {
-        let recipe = parse(
-            "name: x\nprograms: {/sbin/init: kit-init}\ndeb:\n- nginx\n- {package: linux-image-amd64, only: [linux-image-*], modules: [loop]}\n\
-             files:\n- {path: /etc/x, contents: hi, mode: \"0600\"}\n- {path: /kernel, from: /boot/vmlinuz-*}\n\
-             users:\n- {name: www, uid: 33}\ndirs:\n- {path: /var/log/nginx, uid: 33}\nconfig: {entrypoint: [/x], workingDir: /}\n",
-        )
-        .unwrap();
+        let recipe = parse(EVERYTHING).unwrap();
         assert_eq!(recipe.programs[0].1, "kit-init");
         assert_eq!(recipe.deb[1].modules, ["loop"]);
         assert_eq!(recipe.files[0].mode, 0o600);
@@ -412,5 +412,39 @@ mod tests {
     fn an_unknown_recipe_says_where_it_was_looked_for() {
         let error = Recipe::load("nope", &["/a".into(), "/b".into()]).unwrap_err();
         assert_eq!(error.to_string(), "there is no recipe `nope` in /a, /b");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn a_damaged_recipe_is_read_or_refused_with_its_path(
+            changes in prop::collection::vec(
+                (any::<prop::sample::Index>(), 0usize..12, "[\\[\\]{}:,&*#?|>!%@'\"~<./\n a0-]{0,4}|\\PC{0,3}"), 1..5,
+            ),
+        ) {
+            let mut text = EVERYTHING.to_owned();
+            for (at, len, with) in changes {
+                let from = text.floor_char_boundary(at.index(text.len() + 1));
+                let to = text.floor_char_boundary((from + len).min(text.len())).max(from);
+                text.replace_range(from..to, &with);
+            }
+            match parse(&text) {
+                Ok(recipe) => {
+                    let paths = recipe.programs.iter().map(|(path, _)| path);
+                    let paths = paths.chain(recipe.files.iter().map(|file| &file.path));
+                    for path in paths.chain(recipe.dirs.iter().map(|dir| &dir.path)) {
+                        prop_assert!(!path.is_root());
+                        prop_assert!(!path.as_bytes().split(|byte| *byte == b'/').any(|part| part == b".."));
+                    }
+                }
+                Err(error) => prop_assert!(error.to_string().starts_with("/r/image.yml"), "{}", error),
+            }
+        }
+
+        #[test]
+        fn any_text_is_no_recipe_or_one(text in "(name|files|deb|path|- |  |: |\n|[\\[\\]{}&*a,\"'])\\PC{0,40}") {
+            let _ = parse(&text);
+        }
     }
 }

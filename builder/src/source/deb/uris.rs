@@ -45,6 +45,7 @@ pub(super) fn file_name(pin: &PackagePin) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SUM: &str = "d7dd1d1411fedf27f5e27650a6eff20ef294077b568f4c8c5e51466dc7c08ce4";
 
@@ -70,5 +71,27 @@ mod tests {
     #[test]
     fn other_words_of_apt_are_passed_over() {
         assert!(parse("Reading package lists...\n").unwrap().is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn any_words_of_apt_are_read_or_shown(text in "('[a-z:/]{0,8}' )?([a-z%3_./-]{0,12}(\\.deb)? ?)?[0-9]{0,22} ?(SHA256:[0-9a-f]{0,70})?|\\PC{0,60}") {
+            match parse(&format!("'x' {text}\n{text}\n")) {
+                Ok(pins) => pins.iter().for_each(|pin| assert_eq!(pin.sha256.len(), 64)),
+                Err(error) => assert!(error.to_string().starts_with("read apt's list of packages: ")),
+            }
+        }
+
+        #[test]
+        fn a_damaged_line_is_read_or_shown(at in any::<prop::sample::Index>(), with in "\\PC|[' _.:%\n]", until in any::<prop::sample::Index>()) {
+            let line = format!("'x://y' zlib1g_1%3a1.2.13.dfsg-1_amd64.deb 86684 SHA256:{SUM}");
+            let (at, until) = (at.index(line.len()), until.index(line.len()));
+            let (from, to) = (at.min(until), at.max(until).min(at.min(until) + 3));
+            if let Ok(pins) = parse(&format!("{}{with}{}", &line[..from], &line[to..])) {
+                prop_assert!(pins.iter().all(|pin| pin.sha256.len() == 64));
+            }
+        }
     }
 }

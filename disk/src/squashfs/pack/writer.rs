@@ -148,6 +148,21 @@ impl PackWriter {
         let create = |source| PackError::Create { path: path.to_owned(), source };
         let file =
             File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(create)?;
+        PackWriter::over(file, path, settings, threads, donors)
+    }
+
+    /// The same in an empty file that is open for reading and writing, whether or not it has a name; `path` is only
+    /// what errors call it.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn over(
+        file: File,
+        path: &Path,
+        settings: Settings,
+        threads: usize,
+        donors: Arc<Donors>,
+    ) -> Result<Self, PackError> {
         let compressors = (0..threads.max(1)).map(|_| Compressor::new(settings)).collect::<io::Result<_>>();
         let compressors =
             compressors.map_err(|source| PackError::Compress { path: path.to_owned(), source })?;
