@@ -10,6 +10,7 @@ use crate::qmp::{Client, QmpError};
 use crate::watch::{Monitor, Release, Watch};
 use kit_spec::machine::Name;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use serde_json::{Value, json};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -247,6 +248,15 @@ impl Running {
         self.kill()
     }
 
+    /// Presses ctrl-alt-del on the machine's keyboard: what that comes to is the guest's affair.
+    ///
+    /// # Errors
+    /// When the monitor does not take it.
+    pub fn press_ctrl_alt_del(&self) -> Result<(), QmpError> {
+        let keys = ["ctrl", "alt", "delete"].map(|key| json!({"type": "qcode", "data": key}));
+        self.ask_with("send-key", json!({ "keys": keys }))
+    }
+
     /// Pulls the plug. One that has ended already is left as it is.
     ///
     /// # Errors
@@ -280,9 +290,13 @@ impl Running {
     }
 
     fn ask(&self, command: &str) -> Result<(), QmpError> {
+        self.ask_with(command, json!({}))
+    }
+
+    fn ask_with(&self, command: &str, arguments: Value) -> Result<(), QmpError> {
         let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = || QmpError::Closed { command: command.into() };
-        monitor.as_mut().ok_or_else(closed)?.execute(command, ANSWER_WITHIN).map(|_| ())
+        monitor.as_mut().ok_or_else(closed)?.execute_with(command, arguments, ANSWER_WITHIN).map(|_| ())
     }
 
     /// Has the watching thread give up the console and the monitor.
