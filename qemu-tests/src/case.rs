@@ -103,6 +103,7 @@ impl Case {
                 }
                 Step::Type(text) => guest.type_line(text)?,
                 Step::PressPower => guest.press_power()?,
+                Step::PressCtrlAltDel => guest.press_ctrl_alt_del()?,
                 Step::PowersOff(within) => guest.ends(Exit::PowerOff, *within)?,
                 Step::Reboots(within) => guest.ends(Exit::Reboot, *within)?,
             }

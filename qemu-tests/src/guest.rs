@@ -72,6 +72,9 @@ pub enum GuestError {
     /// It was not started.
     #[error("start the machine")]
     Launch(#[source] LaunchError),
+    /// Its keyboard was not taken.
+    #[error("press keys")]
+    Keys(#[source] kit_machine::qmp::QmpError),
     /// A line did not come.
     #[error("no line with `{line}` within {within:?}: {why}; the console:\n{console}")]
     Line {
@@ -222,6 +225,14 @@ impl Guest {
             Ok(exit) => Err(self.wrong_end(Exit::PowerOff, exit.to_string())),
             Err(error) => Err(self.wrong_end(Exit::PowerOff, error.to_string())),
         }
+    }
+
+    /// Presses ctrl-alt-del.
+    ///
+    /// # Errors
+    /// When the machine does not take it.
+    pub fn press_ctrl_alt_del(&self) -> Result<(), GuestError> {
+        self.running.press_ctrl_alt_del().map_err(GuestError::Keys)
     }
 
     /// Waits for the machine's end and checks what it is.

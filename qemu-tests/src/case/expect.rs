@@ -13,6 +13,7 @@
 //! not: failed               no line contains this, from beginning to end
 //! type: poweroff            types this on the console
 //! power: button             presses the power button; the guest turns itself off
+//! keys: ctrl-alt-del        presses these keys
 //! exit: poweroff            the guest ends so by itself: poweroff or reboot
 //! ```
 
@@ -53,6 +54,8 @@ pub enum Step {
     Type(String),
     /// Press the power button, and see the guest turn itself off.
     PressPower,
+    /// Press ctrl-alt-del.
+    PressCtrlAltDel,
     /// See the guest turn itself off by itself.
     PowersOff(Duration),
     /// See the guest reboot by itself.
@@ -64,7 +67,7 @@ pub enum Step {
 pub enum ExpectError {
     /// A line is none of the known ones.
     #[error(
-        "line {line}: `{text}` is none of format firmware medium memory cpus within line gap not type power exit"
+        "line {line}: `{text}` is none of format firmware medium memory cpus within line gap not type power keys exit"
     )]
     Unknown {
         /// Its number.
@@ -129,6 +132,7 @@ impl Expect {
                 }
                 "type" => expect.steps.push(Step::Type(value.into())),
                 "power" if value == "button" => expect.steps.push(Step::PressPower),
+                "keys" if value == "ctrl-alt-del" => expect.steps.push(Step::PressCtrlAltDel),
                 "exit" => expect.steps.push(match value {
                     "poweroff" => Step::PowersOff(within),
                     "reboot" => Step::Reboots(within),

@@ -7,6 +7,7 @@ use qemu_tests::kitbuild::tool;
 use qemu_tests::{Kitbuild, or_skip};
 use session::Session;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -95,43 +96,157 @@ fn a_full_disk_is_told_and_nothing_half_written_stays() {
 }
 
 #[test]
-fn ctrl_c_ends_a_run_and_its_machine() {
+fn a_run_that_is_told_to_end_takes_its_machine_along() {
     let session = or_skip!(Session::new());
     session.write("node.yml", NODE);
     session.lock("node.yml");
-    let name = format!("interrupted-{}", std::process::id());
-    let mut command =
-        session.kitbuild(&["run", "--locked", "--offline", "--lock", "lock", "--name", &name, "node.yml"]);
-    let mut child = session.spawn(&mut command, "console");
-    let up = until(Duration::from_secs(120), || session.text("console").contains("kit: ready").then_some(()));
-    assert!(up.is_some(), "{}", session.text("console"));
-    assert_eq!(session::processes_with(&name).len(), 2, "kitbuild and QEMU");
-    session::interrupt(&child);
-    let status = session::wait(&mut child, Duration::from_secs(20));
-    assert_eq!(status.code(), Some(130), "{status}");
-    assert_eq!(session::processes_with(&name), Vec::<u32>::new(), "left running");
+    for (signal, code) in [("INT", Some(130)), ("TERM", Some(143)), ("KILL", None)] {
+        let name = format!("ended-{}-{signal}", std::process::id());
+        let words = ["run", "--locked", "--offline", "--lock", "lock", "--name", &name, "node.yml"];
+        let mut child = session.spawn(&session.kitbuild(&words), "console");
+        let up =
+            until(Duration::from_secs(120), || session.text("console").contains("kit: ready").then_some(()));
+        assert!(up.is_some(), "{}", session.text("console"));
+        assert_eq!(session::processes_with(&name).len(), 2, "kitbuild and QEMU");
+        session::signal(&child, signal);
+        let status = session::wait(&mut child, Duration::from_secs(20));
+        assert_eq!(status.code(), code, "{status}");
+        // Nobody waits for what SIGKILL orphans.
+        let gone = until(Duration::from_secs(20), || session::processes_with(&name).is_empty().then_some(()));
+        assert!(gone.is_some(), "left running: {:?}", session::processes_with(&name));
+        session.assert_clean();
+    }
+}
+
+/// How a build is ended from outside, and whether it may say good-bye.
+const ENDS: [(&str, i32); 3] = [("INT", 2), ("TERM", 15), ("KILL", 9)];
+
+#[test]
+fn a_build_that_is_ended_leaves_nothing_and_the_next_one_works() {
+    let session = or_skip!(Session::new());
+    session.write("node.yml", NODE);
+    session.lock_into_own_cache("node.yml");
+    for (name, signal) in ENDS {
+        session.forget_what_is_derived();
+        let words = ["build", "--locked", "--offline", "--lock", "lock", "--cache", "cache", "--jobs", "1"];
+        let mut command = session.kitbuild(&words);
+        command.args(["--format", "kernel+initrd,iso,raw-efi,tar", "--out", "out", "node.yml"]);
+        let mut child = session.spawn(&command, "said");
+        // In the middle: some layers are unpacked, and others not.
+        let begun = until(Duration::from_secs(60), || (!session.derived().is_empty()).then_some(()));
+        assert!(begun.is_some(), "{}", session.text("said"));
+        session::signal(&child, name);
+        let status = session::wait(&mut child, Duration::from_secs(20));
+        assert_eq!(status.signal(), Some(signal), "{status}: {}", session.text("said"));
+        assert_eq!(session.names("out"), Vec::<String>::new(), "after SIG{name}");
+        session.assert_only_whole_layers();
+        session.assert_clean();
+    }
+    let words =
+        ["build", "--locked", "--offline", "--lock", "lock", "--cache", "cache", "-o", "out", "node.yml"];
+    let again = session.kitbuild(&words).output().expect("kitbuild runs");
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
+#[test]
+fn a_run_that_is_ended_while_it_builds_leaves_nothing() {
+    let session = or_skip!(Session::new());
+    session.write("node.yml", NODE);
+    session.lock_into_own_cache("node.yml");
+    for (name, signal) in &ENDS[..2] {
+        session.forget_what_is_derived();
+        let mut command =
+            session.kitbuild(&["run", "--locked", "--offline", "--lock", "lock", "--cache", "cache"]);
+        let machine = format!("unborn-{}", std::process::id());
+        command.args(["--jobs", "1", "--name", &machine, "node.yml"]);
+        let mut child = session.spawn(&command, "said");
+        let begun = until(Duration::from_secs(60), || (!session.derived().is_empty()).then_some(()));
+        assert!(begun.is_some(), "{}", session.text("said"));
+        session::signal(&child, name);
+        let status = session::wait(&mut child, Duration::from_secs(20));
+        assert_eq!(status.signal(), Some(*signal), "{status}: {}", session.text("said"));
+        assert_eq!(session::processes_with(&machine), Vec::<u32>::new(), "left running");
+        session.assert_only_whole_layers();
+        session.assert_clean();
+    }
+}
+
+#[test]
+fn two_builds_at_once_share_a_cache() {
+    let session = or_skip!(Session::new());
+    session.write("node.yml", NODE);
+    session.lock_into_own_cache("node.yml");
+    session.forget_what_is_derived();
+    let children: Vec<_> = ["one", "other"]
+        .into_iter()
+        .map(|out| {
+            let words =
+                ["build", "--locked", "--offline", "--lock", "lock", "--cache", "cache", "-f", "tar", "-o"];
+            (out, session.spawn(session.kitbuild(&words).args([out, "node.yml"]), &format!("{out}.said")))
+        })
+        .collect();
+    for (out, mut child) in children {
+        let status = session::wait(&mut child, Duration::from_secs(120));
+        assert!(status.success(), "{out}: {status}: {}", session.text(&format!("{out}.said")));
+    }
+    let tar = |out: &str| fs::read(session.path(out).join("node.tar")).expect("a tar");
+    assert!(tar("one") == tar("other"), "two builds at once differ");
+    session.assert_only_whole_layers();
+}
+
+#[test]
+fn a_full_cache_is_told_and_keeps_nothing_half_written() {
+    let session = or_skip!(Session::new());
+    or_skip!(tool("unshare"));
+    session.write("node.yml", NODE);
+    session.lock_into_own_cache("node.yml");
+    session.forget_what_is_derived();
+    // Room for what was fetched and a little more, but not for what is derived from it.
+    let script = r#"
+        set -e
+        mkdir full
+        mount -t tmpfs -o size=$(($(du -sk cache | cut -f1) + 4096))k none full || exit 77
+        cp -a cache/. full/
+        echo mounted >told
+        set +e
+        "$KIT" build --locked --offline --lock lock --cache full -o out node.yml
+        echo "exit $?" >told
+        find full/layers -type f >left
+    "#;
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "--map-root-user", "sh", "-c", script]).current_dir(session.dir());
+    let output = shell.env("KIT", session.program()).env("TMPDIR", session.path("tmp")).output();
+    let output = output.expect("unshare runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !session.path("told").exists() {
+        println!("skipped: no tmpfs can be mounted here: {said}");
+        return;
+    }
+    assert_eq!(session.text("told"), "exit 1\n", "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+    assert!(said.contains("full/layers/"), "the place is not named:\n{said}");
+    let left = session.text("left");
+    assert!(left.lines().all(session::is_whole_layer), "left behind:\n{left}");
+    assert_eq!(session.names("out"), Vec::<String>::new());
     session.assert_clean();
 }
 
 #[test]
-fn ctrl_c_ends_a_build_without_leavings() {
+fn a_name_that_leads_elsewhere_is_refused() {
     let session = or_skip!(Session::new());
     session.write("node.yml", NODE);
-    session.lock("node.yml");
-    let mut command = session.kitbuild(&["build", "--locked", "--offline", "--lock", "lock", "--jobs", "1"]);
-    // A cache without anything derived, so that there is something to do when the signal comes.
-    command.args(["--format", "kernel+initrd,iso,raw-efi,tar", "--out", "out", "node.yml"]);
-    let mut child = session.spawn(&mut command, "said");
-    let begun = until(Duration::from_secs(60), || session.text("said").contains("resolve").then_some(()));
-    assert!(begun.is_some(), "{}", session.text("said"));
-    session::interrupt(&child);
-    let status = session::wait(&mut child, Duration::from_secs(20));
-    let done = status.success();
-    let names = session.names("out");
-    // What has its name is complete; what is not has none.
-    assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
-    assert!(done || names.len() < 12, "{status}: {names:?}");
-    session.assert_clean();
+    session.write(".yml", NODE);
+    for (words, code) in [
+        (&["build", "--name", "../x", "-o", "out", "node.yml"][..], 2),
+        (&["build", "--name", "", "-o", "out", "node.yml"], 2),
+        (&["build", "-o", "out", ".yml"], 1),
+    ] {
+        let output = session.kitbuild(words).output().expect("kitbuild runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+        assert!(said.contains("is not the name of an artifact"), "{words:?}: {said}");
+        assert!(!session.path("out").exists(), "{words:?}: output was begun");
+    }
 }
 
 #[test]
@@ -152,10 +267,11 @@ fn a_machine_that_is_detached_is_listed_and_stopped() {
         session.kitbuild(&["run", "--detach", "--name", &name, "--lock", "lock", "node.yml"]).output();
     let again = again.expect("kitbuild runs");
     assert!(String::from_utf8_lossy(&again.stderr).contains(&format!("a machine `{name}` runs already")));
-    let stopped = session.kitbuild(&["stop", &name, "--grace", "60"]).output().expect("kitbuild runs");
+    let stopped = session.kitbuild(&["stop", &name, "--grace", "2"]).output().expect("kitbuild runs");
     assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
     assert!(!listed(), "{name} is still listed");
     assert_eq!(session::processes_with(&name), Vec::<u32>::new(), "left running");
+    session.assert_clean();
 }
 
 #[test]

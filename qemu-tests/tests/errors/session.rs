@@ -5,7 +5,7 @@ use qemu_tests::kitbuild::run;
 use qemu_tests::{Kitbuild, Missing};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// A directory with a `tmp` of its own, in which kitbuild is run.
@@ -61,11 +61,51 @@ impl Session {
         run(self.kitbuild(&["lock", "--lock", "lock", node])).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Starts a command whose output goes to a file.
-    pub fn spawn(&self, command: &mut Command, output: &str) -> Child {
+    /// The same into `cache`, which no other test has.
+    pub fn lock_into_own_cache(&self, node: &str) {
+        let words = ["lock", "--lock", "lock", "--cache", "cache", node];
+        run(self.kitbuild(&words)).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Leaves in the own cache only what was fetched.
+    pub fn forget_what_is_derived(&self) {
+        let layers = self.path("cache/layers");
+        if layers.exists() {
+            fs::remove_dir_all(layers).expect("a directory");
+        }
+    }
+
+    /// The files in the own cache that are derived from what was fetched.
+    pub fn derived(&self) -> Vec<String> {
+        let dirs = self.names("cache/layers");
+        let files = dirs.iter().flat_map(|dir| self.names(&format!("cache/layers/{dir}")));
+        files.filter(|name| !name.starts_with('.')).collect()
+    }
+
+    /// What is derived has its lasting name: nothing is half written.
+    #[track_caller]
+    pub fn assert_only_whole_layers(&self) {
+        for dir in self.names("cache/layers") {
+            let names = self.names(&format!("cache/layers/{dir}"));
+            assert!(names.iter().all(|name| is_whole_layer(name)), "left in the cache: {names:?}");
+        }
+    }
+
+    /// Starts a command whose output goes to a file. It hears signals even where whoever runs the tests does not, as
+    /// a job in the background of a shell does not hear ctrl-C.
+    pub fn spawn(&self, command: &Command, output: &str) -> Child {
         let file = File::create(self.path(output)).expect("a file");
         let both = file.try_clone().expect("a descriptor");
-        command.stdout(file).stderr(both).spawn().expect("kitbuild runs")
+        let mut hearing = Command::new("env");
+        hearing.arg("--default-signal").arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => hearing.env(name, value),
+                None => hearing.env_remove(name),
+            };
+        }
+        hearing.current_dir(self.dir()).stdin(Stdio::null()).stdout(file).stderr(both);
+        hearing.spawn().expect("kitbuild runs")
     }
 
     /// Nothing temporary is left.
@@ -76,11 +116,17 @@ impl Session {
     }
 }
 
-/// Sends SIGINT, as a terminal does for ctrl-C.
-pub fn interrupt(child: &Child) {
+/// Sends a signal; INT is what a terminal sends for ctrl-C.
+pub fn signal(child: &Child, name: &str) {
     let mut kill = Command::new("kill");
-    kill.args(["-INT", &child.id().to_string()]);
+    kill.args([&format!("-{name}"), &child.id().to_string()]);
     run(kill).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Whether a file of the cache is one that a build was done with.
+pub fn is_whole_layer(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.starts_with("sha256-") && [".pack", ".layer"].iter().any(|end| name.ends_with(end))
 }
 
 /// Waits for a process's end; kills it when that takes too long.
