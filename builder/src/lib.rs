@@ -27,6 +27,7 @@ pub mod output;
 pub mod report;
 pub mod resolve;
 pub mod root;
+pub mod signals;
 pub mod temporary;
 
 /// Where bytes come from.

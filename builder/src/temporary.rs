@@ -3,25 +3,28 @@
 //! ```text
 //! Draft::new(dir, name)   a file without a name ──written──▶ `publish`: whole, under its lasting name
 //! Temporary::dir(parent)  registered ──▶ removed when it is dropped
+//! output(command)         a program that is told to end as this process is
 //! Watch::begin()          SIGINT, SIGTERM, SIGHUP ──▶ what is registered is removed ──▶ the process ends by that signal
 //! ```
 //!
 //! A file without a name (O_TMPFILE) is left behind by nothing, not even by SIGKILL; where the file system has no such
-//! files, a draft has a name that is registered. A signal that whoever started the process had ignored (`nohup`, a job
-//! in the background) stays ignored.
+//! files, a draft has a name that is registered.
 
+use crate::signals::Signals;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 static REGISTERED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -138,6 +141,28 @@ impl Drop for Temporary {
     }
 }
 
+static PROGRAMS: Mutex<Vec<Arc<OwnedFd>>> = Mutex::new(Vec::new());
+
+fn programs() -> MutexGuard<'static, Vec<Arc<OwnedFd>>> {
+    PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a program to its end and takes what it prints; if this process is told to end meanwhile, so is the program.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn output(command: &mut Command) -> io::Result<Output> {
+    let mut programs_now = programs();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Not its number, which may be another's as soon as it was waited for.
+    let handle = Arc::new(pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?);
+    programs_now.push(handle.clone());
+    drop(programs_now);
+    let output = child.wait_with_output();
+    programs().retain(|other| !Arc::ptr_eq(other, &handle));
+    output
+}
+
 fn remove(path: &Path) {
     // What cannot be removed, or is not there any more, is nothing to fail for.
     let _ = match fs::symlink_metadata(path) {
@@ -147,49 +172,56 @@ fn remove(path: &Path) {
     };
 }
 
-/// The signals by which a process is told to end.
-const ENDING: [c_int; 3] = [SIGINT, SIGTERM, SIGHUP];
-
-/// Those of them that this process was not started with as ignored.
-pub fn ending_signals() -> Vec<c_int> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = ignored(&status);
-    ENDING.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect()
-}
-
-/// The set of ignored signals, a bit each, as proc(5) has it.
-fn ignored(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
-}
-
 /// Removes what is registered when the process is told to end; ends with this value.
 #[derive(Debug)]
-pub struct Watch(Handle);
+pub struct Watch {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How soon a signal is noticed. It is looked for, since what wakes a thread at once is a socket: a build that may not
+/// speak to anybody has none.
+const NOTICED_WITHIN: Duration = Duration::from_millis(50);
 
 impl Watch {
-    /// Begins to wait for signals, in a thread.
+    /// Begins to look for signals, in a thread.
     ///
     /// # Errors
     /// When no thread can be started or a signal not be taken.
     pub fn begin() -> io::Result<Watch> {
-        let mut signals = Signals::new(ending_signals())?;
-        let handle = signals.handle();
-        std::thread::Builder::new().name("signals".into()).spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                // Not given back: nothing more is made.
-                let registered = registered();
-                registered.iter().for_each(|path| remove(path));
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
+        let signals = Signals::take()?;
+        let over = Arc::new(AtomicBool::new(false));
+        let until = over.clone();
+        let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
+            while !until.load(Ordering::SeqCst) {
+                if let Some(signal) = signals.which() {
+                    end(signal);
+                }
+                std::thread::park_timeout(NOTICED_WITHIN);
             }
         })?;
-        Ok(Watch(handle))
+        Ok(Watch { over, thread: Some(thread) })
     }
+}
+
+/// Ends this process by a signal, with all that is registered.
+fn end(signal: c_int) {
+    // Not given back: nothing more is made.
+    let (registered, programs) = (registered(), programs());
+    for program in programs.iter() {
+        let _ = pidfd_send_signal(program, Signal::TERM);
+    }
+    registered.iter().for_each(|path| remove(path));
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.close();
+        self.over.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
     }
 }
 
@@ -238,12 +270,5 @@ mod tests {
         fs::write(one.path().join("x"), "x").unwrap();
         drop((one, other));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_signal_that_was_ignored_stays_so() {
-        let status = "Name:\tkitbuild\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000001\n";
-        assert_eq!(ignored(status), 1 << (SIGHUP - 1));
-        assert_eq!(ignored("Name:\tx\n"), 0);
     }
 }

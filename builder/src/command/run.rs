@@ -4,7 +4,8 @@ use super::build::{Order, make};
 use super::setup::Files;
 use crate::cli::{Global, RunArgs};
 use crate::report::Report;
-use crate::temporary::{Temporary, Watch, ending_signals};
+use crate::signals::Signals;
+use crate::temporary::{Temporary, Watch};
 use anyhow::{Context, anyhow, bail};
 use kit_machine::console::{Left, Relay, relay};
 use kit_machine::qemu::{OnReboot, QemuOptions};
@@ -17,8 +18,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What a process ends with, plus the signal, when it was told to end by one; and what `timeout` ends with.
@@ -37,7 +36,8 @@ pub fn run(global: &Global, args: RunArgs, report: &Report, watch_build: Watch) 
     };
     let machine = machine(&args, &artifact, &dir)?;
     let monitor = Monitor::Qemu(QemuOptions { on_reboot: OnReboot::Restart, ..QemuOptions::default() });
-    let signals = Signals::new().context("prepare for ctrl-C")?;
+    let mut signals = Signals::take().context("prepare for ctrl-C")?;
+    let told = signals.readable().context("prepare for ctrl-C")?;
     // From here on a signal ends the machine first.
     drop(watch_build);
     let running =
@@ -54,7 +54,7 @@ pub fn run(global: &Global, args: RunArgs, report: &Report, watch_build: Watch) 
         );
         return Ok(ExitCode::SUCCESS);
     }
-    watch(running, &signals, args.timeout.map(Duration::from_secs), report)
+    watch(running, &signals, told, args.timeout.map(Duration::from_secs), report)
 }
 
 fn given_artifact(args: &RunArgs) -> anyhow::Result<Option<(Artifact, PathBuf)>> {
@@ -166,38 +166,16 @@ fn bytes(text: &str) -> anyhow::Result<u64> {
         .ok_or_else(|| anyhow!("`{text}` is not a size: write a number of bytes, or 512M, 10G"))
 }
 
-/// A descriptor that is readable once this process was told to end, and the signal that told it.
-struct Signals {
-    told: OwnedFd,
-    which: Arc<AtomicUsize>,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        let (told, tell) = std::os::unix::net::UnixStream::pair()?;
-        let which = Arc::new(AtomicUsize::new(0));
-        for signal in ending_signals() {
-            signal_hook::flag::register_usize(signal, which.clone(), signal.unsigned_abs() as usize)?;
-            signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
-        }
-        Ok(Signals { told: told.into(), which })
-    }
-
-    /// The exit code of a process that ends because of it.
-    fn exit_code(&self) -> u8 {
-        u8::try_from(self.which.load(Ordering::Relaxed)).map_or(BY_SIGNAL, |signal| BY_SIGNAL + signal)
-    }
-}
-
 fn watch(
     running: Running,
     signals: &Signals,
+    told: OwnedFd,
     timeout: Option<Duration>,
     report: &Report,
 ) -> anyhow::Result<ExitCode> {
     // The clock ends the run as a signal does, by something that becomes readable.
     let timer = timeout.map(timer).transpose().context("set the timeout")?;
-    let both = join(signals, timer).context("wait for the end")?;
+    let both = join(told, timer).context("wait for the end")?;
     let mut console = running.console();
     let (input, output) = (io::stdin(), io::stdout());
     let ends = Relay {
@@ -222,7 +200,8 @@ fn watch(
             if timed_out {
                 report.warning("the machine was ended: its time is over");
             }
-            Ok(ExitCode::from(if timed_out { TIMED_OUT } else { signals.exit_code() }))
+            let signal = signals.which().and_then(|signal| u8::try_from(signal).ok());
+            Ok(ExitCode::from(if timed_out { TIMED_OUT } else { BY_SIGNAL + signal.unwrap_or_default() }))
         }
     }
 }
@@ -240,23 +219,23 @@ fn timer(after: Duration) -> io::Result<OwnedFd> {
 }
 
 /// Two descriptors as one: readable when one of them is.
-struct Either<'a> {
+struct Either {
     poll: OwnedFd,
     timer: Option<OwnedFd>,
-    _signals: &'a Signals,
+    _told: OwnedFd,
 }
 
-fn join<'a>(signals: &'a Signals, timer: Option<OwnedFd>) -> io::Result<Either<'a>> {
+fn join(told: OwnedFd, timer: Option<OwnedFd>) -> io::Result<Either> {
     use rustix::event::epoll;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&poll, &signals.told, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    epoll::add(&poll, &told, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
     if let Some(timer) = &timer {
         epoll::add(&poll, timer, epoll::EventData::new_u64(1), epoll::EventFlags::IN)?;
     }
-    Ok(Either { poll, timer, _signals: signals })
+    Ok(Either { poll, timer, _told: told })
 }
 
-impl Either<'_> {
+impl Either {
     fn any(&self) -> std::os::fd::BorrowedFd<'_> {
         self.poll.as_fd()
     }

@@ -9,6 +9,7 @@
 //! not run. Only Depends and Pre-Depends are followed. What a lock pins is downloaded at exactly that version, and the
 //! mirror is not believed: the store checks the pinned SHA-256.
 
+use crate::temporary;
 use kit_oci::digest::Digest;
 use kit_oci::store::Store;
 use kit_spec::artifact::Arch;
@@ -16,7 +17,7 @@ use kit_spec::lock::PackagePin;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 mod uris;
 
@@ -113,14 +114,14 @@ impl Apt {
     /// # Errors
     /// When apt is missing, knows no such package or version, or has no way to satisfy them together.
     pub fn closure(&self, packages: &[String]) -> Result<Vec<PackagePin>, DebError> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         if !self.updated.replace(true) {
-            let output = self.run(&["update", "-qq"], &self.dir)?;
+            let output = self.run(&lock, &["update", "-qq"], &self.dir)?;
             self.expect(&output, "refresh apt's package lists")?;
         }
         let mut args = vec!["install", "--print-uris", "-qq", "-y", "--no-install-recommends", "--"];
         args.extend(packages.iter().map(String::as_str));
-        let output = self.run(&args, &self.dir)?;
+        let output = self.run(&lock, &args, &self.dir)?;
         self.expect(&output, &format!("resolve package {}", packages.join(", ")))?;
         let pins = uris::parse(&String::from_utf8_lossy(&output.stdout))?;
         if pins.is_empty() {
@@ -144,15 +145,15 @@ impl Apt {
         if missing.is_empty() {
             return Ok(());
         }
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let into = self.dir.join("download");
         let names: Vec<String> =
             missing.iter().map(|pin| format!("{}:{}={}", pin.name, pin.architecture, pin.version)).collect();
-        let mut output = self.download_into(&into, &names)?;
+        let mut output = self.download_into(&lock, &into, &names)?;
         if !output.status.success() && !self.updated.replace(true) {
-            let update = self.run(&["update", "-qq"], &self.dir)?;
+            let update = self.run(&lock, &["update", "-qq"], &self.dir)?;
             self.expect(&update, "refresh apt's package lists")?;
-            output = self.download_into(&into, &names)?;
+            output = self.download_into(&lock, &into, &names)?;
         }
         for pin in missing {
             let path = into.join(uris::file_name(pin));
@@ -175,23 +176,25 @@ impl Apt {
         Ok(())
     }
 
-    fn download_into(&self, into: &Path, names: &[String]) -> Result<Output, DebError> {
+    fn download_into(&self, lock: &fs::File, into: &Path, names: &[String]) -> Result<Output, DebError> {
         let mut args = vec!["download", "-qq", "--"];
         args.extend(names.iter().map(String::as_str));
-        self.run(&args, into)
+        self.run(lock, &args, into)
     }
 
-    fn run(&self, args: &[&str], in_dir: &Path) -> Result<Output, DebError> {
-        Command::new("apt-get")
+    /// Runs apt, which has the lock as its standard input: if this process dies, whoever comes next waits for apt.
+    fn run(&self, lock: &fs::File, args: &[&str], in_dir: &Path) -> Result<Output, DebError> {
+        let stdin = lock.try_clone().map_err(DebError::NoApt)?;
+        let mut command = Command::new("apt-get");
+        command
             .arg("-c")
             .arg(self.dir.join("apt.conf"))
             .args(args)
             .current_dir(in_dir)
             .env("LC_ALL", "C.UTF-8")
             .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(DebError::NoApt)
+            .stdin(stdin);
+        temporary::output(&mut command).map_err(DebError::NoApt)
     }
 
     fn expect(&self, output: &Output, doing: &str) -> Result<(), DebError> {
