@@ -118,6 +118,36 @@ fn a_run_that_is_told_to_end_takes_its_machine_along() {
     }
 }
 
+#[test]
+fn a_lock_that_is_ended_while_apt_works_takes_apt_along_or_is_waited_for() {
+    let session = or_skip!(Session::new());
+    or_skip!(tool("apt-get"));
+    session.write("node.yml", NODE);
+    for (name, signal) in ENDS {
+        let words = ["lock", "--update", "--lock", "lock", "--cache", "cache", "node.yml"];
+        let mut child = session.spawn(&session.kitbuild(&words), "said");
+        let conf = session.path("cache/apt/amd64/apt.conf").display().to_string();
+        let works = until(Duration::from_secs(60), || {
+            session::processes_with(&conf).into_iter().next().or_else(|| {
+                assert!(child.try_wait().expect("a child").is_none(), "{}", session.text("said"));
+                None
+            })
+        });
+        assert!(works.is_some(), "apt-get was not seen");
+        session::signal(&child, name);
+        let status = session::wait(&mut child, Duration::from_secs(20));
+        assert_eq!(status.signal(), Some(signal), "{status}: {}", session.text("said"));
+        if name != "KILL" {
+            let gone =
+                until(Duration::from_secs(10), || session::processes_with(&conf).is_empty().then_some(()));
+            assert!(gone.is_some(), "apt-get goes on after SIG{name}");
+        }
+        // After SIGKILL apt goes on: the next one waits for it, and does not stumble over its locks.
+        let again = session.kitbuild(&words).output().expect("kitbuild runs");
+        assert!(again.status.success(), "after SIG{name}: {}", String::from_utf8_lossy(&again.stderr));
+    }
+}
+
 /// How a build is ended from outside, and whether it may say good-bye.
 const ENDS: [(&str, i32); 3] = [("INT", 2), ("TERM", 15), ("KILL", 9)];
 

@@ -14,23 +14,25 @@ use std::time::Duration;
 const NOBODY: &str = "65534";
 
 /// System calls that a build has no use for once its inputs are there: whatever mounts, whatever speaks to somebody,
-/// whatever starts a program.
+/// whatever starts a program. `%network` is strace's class of everything that has to do with sockets.
 const NOT_NEEDED: &[&str] = &[
+    "%network",
     "mount",
     "umount2",
-    "move_mount",
+    "fsopen",
+    "fspick",
+    "fsconfig",
     "fsmount",
+    "move_mount",
+    "mount_setattr",
     "open_tree",
     "pivot_root",
     "chroot",
     "unshare",
     "setns",
-    "socket",
-    "connect",
-    "bind",
-    "sendto",
     "execve",
     "execveat",
+    "io_uring_setup",
 ];
 
 /// What is installed, and a home for whoever uses it.

@@ -64,7 +64,7 @@ impl Scene {
         path
     }
 
-    /// A build that fails, names what is wrong, and leaves nothing.
+    /// A build that fails, names what is wrong, and leaves nothing: no output, and no layer in the cache.
     #[track_caller]
     fn assert_refused(&self, output: &Output, out: &str, named: &str) {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -74,12 +74,29 @@ impl Scene {
         let left: Vec<_> =
             fs::read_dir(self.path(out)).map(|entries| entries.flatten().collect()).unwrap_or_default();
         assert!(left.is_empty(), "left in the directory of output: {left:?}");
+        let left = image::files_below(&self.path("cache/layers"));
+        assert!(left.is_empty(), "left in the cache: {left:?}");
+    }
+
+    /// What was wrong is right again: so is the next build, and nothing of the wrong bytes is in its way.
+    #[track_caller]
+    fn assert_mended(&self, options: &[&str]) {
+        let output = self.build(options, "mended");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tar = fs::read(self.path("mended/node.tar")).expect("a tar");
+        let noise = noise();
+        assert!(tar.windows(noise.len()).any(|part| part == noise), "the image is not in the output");
+        let ingest = image::files_below(&self.path("cache/store/ingest"));
+        assert!(ingest.is_empty(), "left in the store: {ingest:?}");
     }
 }
 
+fn noise() -> Vec<u8> {
+    (0..200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
 fn good(dir: &Path) -> Layout {
-    let noise: Vec<u8> = (0..200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    Layout::write(dir, &[image::layer(&[("bin/hello", b"#!/bin/sh\n"), ("noise", &noise)])])
+    Layout::write(dir, &[image::layer(&[("bin/hello", b"#!/bin/sh\n"), ("noise", &noise())])])
 }
 
 fn flip(path: &Path, at: usize) {
@@ -135,6 +152,22 @@ fn a_flipped_byte_in_a_cached_blob_is_refused() {
     flip(&scene.blob(&layer), 1000);
     let output = scene.build(&["--locked", "--offline"], "out");
     scene.assert_refused(&output, "out", &layer);
+    flip(&scene.blob(&layer), 1000);
+    scene.assert_mended(&["--locked", "--offline"]);
+}
+
+#[test]
+fn a_blob_that_goes_bad_after_a_build_is_refused_though_its_layer_is_kept() {
+    let scene = or_skip!(Scene::new(good));
+    scene.lock();
+    assert!(scene.build(&["--locked", "--offline"], "before").status.success());
+    let layer = scene.image.layers[0].clone();
+    flip(&scene.blob(&layer), 1000);
+    let output = scene.build(&["--locked", "--offline"], "after");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&layer), "{layer} is not named:\n{said}");
+    assert!(fs::read_dir(scene.path("after")).map_or(true, |mut entries| entries.next().is_none()));
 }
 
 #[test]
@@ -192,6 +225,8 @@ fn a_registry_that_serves_other_bytes_is_refused() {
         !scene.path("cache/store/blobs/sha256").join(hex).exists(),
         "the store keeps what is not {layer}"
     );
+    flip(&scene.registry.blob(&layer), 1000);
+    scene.assert_mended(&[]);
 }
 
 #[test]
@@ -203,6 +238,8 @@ fn a_registry_that_serves_too_little_is_refused() {
     image::overwrite(&path, &bytes[..bytes.len() / 2]);
     let output = scene.build(&[], "out");
     scene.assert_refused(&output, "out", &layer);
+    image::overwrite(&path, &bytes);
+    scene.assert_mended(&[]);
 }
 
 #[test]
