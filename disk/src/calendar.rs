@@ -1,5 +1,11 @@
 //! Seconds since 1970 as a date and time of day in UTC, for formats that store those.
 
+/// The date and time of `epoch` as RFC 3339 has them: `2024-02-29T23:59:59Z`.
+pub fn rfc3339(epoch: u32) -> String {
+    let Civil { year, month, day, hour, minute, second } = Civil::from_epoch(epoch);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// A moment, to the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Civil {

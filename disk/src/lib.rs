@@ -39,7 +39,7 @@
 
 #![forbid(unsafe_code)]
 
-mod calendar;
+pub mod calendar;
 pub mod content;
 pub mod window;
 

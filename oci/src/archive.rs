@@ -33,6 +33,7 @@ mod intake;
 mod layout;
 
 pub use export::ExportError;
+pub(crate) use export::document_of_names;
 
 /// How much of an archive is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

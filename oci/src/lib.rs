@@ -53,6 +53,8 @@ pub mod pull;
 
 pub mod push;
 
+pub mod image;
+
 pub mod layer;
 
 pub mod archive;

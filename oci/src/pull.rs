@@ -31,6 +31,10 @@ use crate::reference::Reference;
 use crate::registry::{Client, RegistryError};
 use crate::store::{Begin, Store, StoreError};
 
+mod whole;
+
+pub use whole::{Layout, resolve_root};
+
 /// One image of one platform, by digest: what a lock holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -147,13 +147,34 @@ impl Way<'_> {
         if !self.client.has_blob(self.reference, blob)? {
             self.progress.blob(digest, 0, size);
             let open = || {
-                let reader = self.store.stream_verified(digest, Some(size))?;
-                Ok(Box::new(reader) as Box<dyn Read>)
+                let inner = self.store.stream_verified(digest, Some(size))?;
+                let told = Told { inner, so_far: 0, size, digest, progress: self.progress };
+                Ok(Box::new(told) as Box<dyn Read + '_>)
             };
             self.client.put_blob(self.reference, blob, &open)?;
         }
         self.progress.blob(digest, size, size);
         Ok(())
+    }
+}
+
+/// Tells how far the reading is, but for its end, which only the registry's answer is.
+struct Told<'a, R> {
+    inner: R,
+    so_far: u64,
+    size: u64,
+    digest: &'a Digest,
+    progress: &'a dyn Progress,
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.so_far += count as u64;
+        if count > 0 && self.so_far < self.size {
+            self.progress.blob(self.digest, self.so_far, self.size);
+        }
+        Ok(count)
     }
 }
 

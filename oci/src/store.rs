@@ -29,11 +29,13 @@ use crate::digest::{self, Algorithm, Digest, DigestError, Mismatch, Proof, Verif
 mod file;
 mod ingest;
 mod names;
+mod summary;
 mod sweep;
 
-pub use ingest::{Begin, Part, Stored};
+pub use ingest::{Begin, BlobWriter, Part, Stored};
 pub use names::Name;
 pub(crate) use names::{IMAGE_NAME, LAYOUT, REF_NAME, is_layout, reference_in};
+pub use summary::Summary;
 pub use sweep::{Corrupt, Swept, Verified};
 
 /// Why a store did not do what it was asked.

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 const ACTIONS: &str = "pull,push";
 
 /// Opens the content of a blob anew for each attempt.
-pub type Open<'a> = &'a dyn Fn() -> Result<Box<dyn Read>, StoreError>;
+pub type Open<'a> = &'a dyn Fn() -> Result<Box<dyn Read + 'a>, StoreError>;
 
 impl Client {
     /// Whether the registry has a blob in the repository of a reference.

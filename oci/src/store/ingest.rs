@@ -90,6 +90,14 @@ impl Store {
         self.put_stream(bytes, &digest::of(bytes), Some(bytes.len() as u64))
     }
 
+    /// A blob that is written bit by bit, and gets the sha256 that it turns out to have.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn writer(&self) -> Result<BlobWriter<'_>, StoreError> {
+        Ok(BlobWriter { incoming: self.incoming()?, hasher: Hasher::new(Algorithm::Sha256), size: 0 })
+    }
+
     /// Begins, resumes or forgoes a download. Waits while another thread or process downloads the same blob.
     ///
     /// # Errors
@@ -189,6 +197,38 @@ impl Drop for Incoming<'_> {
     fn drop(&mut self) {
         // Gone already if it was published.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// A blob on its way in, by [`Store::writer`]. Dropping it leaves nothing.
+pub struct BlobWriter<'a> {
+    incoming: Incoming<'a>,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl BlobWriter<'_> {
+    /// Puts the blob in place.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn finish(self) -> Result<Stored, StoreError> {
+        let digest = self.hasher.finish();
+        self.incoming.publish(&digest)?;
+        Ok(Stored { digest, size: self.size })
+    }
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.incoming.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.incoming.file.flush()
     }
 }
 

@@ -263,3 +263,62 @@ fn a_damaged_blob_in_the_store_is_an_error_that_names_the_digest() {
     let error = here.store.pull(&pinned, &Source::registry(&client)).unwrap_err();
     assert!(shown(&error).contains("is cut off: 3 of 5 bytes"), "{}", shown(&error));
 }
+
+#[test]
+fn an_index_is_pulled_whole_with_every_platform_and_attestation() {
+    let (server, content) = multi(OCI_INDEX);
+    let (here, client) = (place(), Client::new(hasty()));
+    let (reference, source) = (server.reference(":multi"), Source::registry(&client));
+    let root = pull::resolve_root(&reference, &here.store, &source).unwrap();
+    let layout = here.store.pull_whole(&reference, &root, &[], &source).unwrap();
+    assert_eq!(layout.root, root);
+    // The index, and for each of three images a manifest, a configuration and a layer.
+    assert_eq!(layout.blobs.len(), 10);
+    for blob in &layout.blobs {
+        let stored = here.store.read(blob.digest(), 1 << 20).unwrap();
+        assert_eq!(stored.len() as u64, blob.size());
+    }
+    assert_eq!(here.store.names().unwrap()[0].target.digest(), &of(&content.manifests["multi"].1));
+    assert_eq!(here.store.gc(&[]).unwrap().removed, []);
+    assert_eq!(here.store.whole(&reference, &root, &[]).unwrap(), layout);
+}
+
+#[test]
+fn of_an_index_only_the_platforms_asked_for_are_pulled() {
+    let (server, content) = multi(OCI_INDEX);
+    let (here, client) = (place(), Client::new(hasty()));
+    let (reference, source) = (server.reference(":multi"), Source::registry(&client));
+    let root = pull::resolve_root(&reference, &here.store, &source).unwrap();
+    let pull = |platforms: &[&str]| {
+        let platforms: Vec<_> = platforms.iter().map(|text| text.parse().unwrap()).collect();
+        here.store.pull_whole(&reference, &root, &platforms, &source)
+    };
+    // One image stands for itself.
+    let one = pull(&["linux/arm64/v8"]).unwrap();
+    assert_eq!((one.root.digest(), one.blobs.len()), (&of(&content.manifests["arm"].1), 3));
+    assert!(!here.store.has(&of(b"amd layer")).unwrap() && here.store.has(&of(b"arm layer")).unwrap());
+    // Of several, the index as it is, though it says more than there is.
+    let two = pull(&["linux/arm64", "linux/amd64"]).unwrap();
+    assert_eq!((&two.root, two.blobs.len()), (&root, 7));
+    assert!(!here.store.has(&of(b"attestation")).unwrap());
+    let error = pull(&["linux/amd64", "linux/s390x"]).unwrap_err();
+    assert!(
+        shown(&error).ends_with("no image for linux/s390x in the index (it has linux/amd64, linux/arm64)")
+    );
+    // Nobody was asked for what would complete the index.
+    let error = here.store.whole(&reference, &root, &[]).unwrap_err();
+    assert!(matches!(*error.source, PullFault::MissingBlob { .. }), "{error:?}");
+}
+
+#[test]
+fn an_image_alone_must_be_for_every_platform_asked_for() {
+    let (server, _) = multi(OCI_INDEX);
+    let (here, client) = (place(), Client::new(hasty()));
+    let (reference, source) = (server.reference(":arm"), Source::registry(&client));
+    let root = pull::resolve_root(&reference, &here.store, &source).unwrap();
+    let whole = here.store.pull_whole(&reference, &root, &[], &source).unwrap();
+    assert_eq!((&whole.root, whole.blobs.len()), (&root, 3));
+    let amd64 = ["linux/amd64".parse().unwrap()];
+    let error = here.store.pull_whole(&reference, &root, &amd64, &source).unwrap_err();
+    assert!(shown(&error).ends_with("the only image is for linux/arm64 (want linux/amd64)"), "{error:?}");
+}
