@@ -28,6 +28,8 @@ pub struct Inputs<'a> {
     pub locked: &'a Locked,
     /// Its images, by reference.
     pub images: &'a BTreeMap<String, Image>,
+    /// What volumes in OCI format hold, by name.
+    pub volumes: &'a BTreeMap<String, Tree<Blob>>,
     /// The contents of their files.
     pub contents: &'a Contents,
     /// What paths of the node file are relative to.
@@ -79,12 +81,6 @@ pub enum AssembleError {
         /// Why.
         #[source]
         source: TreeError,
-    },
-    /// A volume of a kind that is not written.
-    #[error("volume {name} is an image in OCI format, which is not written yet: use `format: filesystem`")]
-    OciVolume {
-        /// Its name.
-        name: String,
     },
     /// A file.
     #[error("files[{index}]: {path}")]
@@ -167,7 +163,9 @@ fn volumes(node: &Node, inputs: &Inputs, tree: &mut Tree<Blob>) -> Result<Vec<pl
                 let image = inputs.images[&image.to_string()].tree.clone();
                 tree.merge(&place.lower, image).map_err(failed)?;
             }
-            VolumeContent::Oci { .. } => return Err(AssembleError::OciVolume { name: volume.name.clone() }),
+            VolumeContent::Oci { .. } => {
+                tree.merge(&place.lower, inputs.volumes[&volume.name].clone()).map_err(failed)?;
+            }
         }
         planned.push(plan::Volume { name: volume.name.clone(), readonly: volume.readonly });
     }

@@ -2,14 +2,17 @@
 
 use crate::assemble::{AssembleError, Inputs, KernelFilesError, assemble, kernel_files};
 use crate::contents::Blob;
-use crate::fetch::{FetchError, Fetched, fetch};
+use crate::fetch::{FetchError, Fetched, FetchedImage, fetch};
 use crate::format::{self, FormatError};
 use crate::image::{self, Image, ImageError};
 use crate::layers::Layers;
+use crate::oci_volume::{self, OciVolumeError};
 use crate::report::{Report, size};
 use crate::resolve::{Locked, Pinned};
 use crate::root::{Root, RootId};
+use crate::source::deb;
 use kit_disk::squashfs::Settings;
+use kit_oci::digest::Digest;
 use kit_oci::registry::Client;
 use kit_oci::store::Store;
 use kit_spec::artifact::{Artifact, Format};
@@ -91,6 +94,15 @@ pub enum BuildError {
         #[source]
         source: KernelFilesError,
     },
+    /// A volume in OCI format cannot be filled.
+    #[error("volume {name}")]
+    Volume {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: OciVolumeError,
+    },
     /// The root cannot be assembled.
     #[error("assemble the root")]
     Assemble(#[from] AssembleError),
@@ -117,7 +129,7 @@ pub fn build(
     build: &Build,
     report: &Report,
 ) -> Result<Vec<(Artifact, PathBuf)>, BuildError> {
-    let fetched = fetch(locked, build.store, build.client, &build.places.apt(), &|text| report.note(text))?;
+    let fetched = fetch(locked, build.store, build.client, &build.places.apt(), report)?;
     let root = root(locked, &fetched, build, report)?;
     let mut artifacts = Vec::new();
     for format in build.formats {
@@ -131,15 +143,11 @@ pub fn build(
 }
 
 /// The root of a locked node whose inputs are in the store.
-fn root(
-    locked: &Locked,
-    fetched: &BTreeMap<String, Fetched>,
-    build: &Build,
-    report: &Report,
-) -> Result<Root, BuildError> {
+fn root(locked: &Locked, fetched: &Fetched, build: &Build, report: &Report) -> Result<Root, BuildError> {
     let step = report.step("assemble");
     let epoch = i64::from(build.epoch);
     let mut layers = Layers::new(build.store, &build.places.layers(), Settings::default(), build.threads);
+    layers.begin_packing(blobs(locked, fetched), report);
     let mut images = BTreeMap::new();
     for (name, pinned) in &locked.images {
         let loaded = load(name, pinned, fetched, &mut layers, build);
@@ -166,8 +174,14 @@ fn root(
         None => Blob::Bytes([].as_slice().into()),
         Some(_) => image::program(&build.places.programs, "kit-loader").map_err(BuildError::Boot)?.1,
     };
+    let needed =
+        oci_volume::Inputs { locked, fetched, images: &images, store: build.store, epoch: build.epoch };
+    let volumes = oci_volume::fill(&needed, &mut layers)
+        .map_err(|(name, source)| BuildError::Volume { name, source })?;
+    layers.end_packing();
     let inputs = Inputs {
         locked,
+        volumes: &volumes,
         images: &images,
         contents: &layers.contents,
         base: &build.places.base,
@@ -190,10 +204,16 @@ fn root(
     })
 }
 
+/// The blobs that a build unpacks.
+fn blobs(locked: &Locked, fetched: &Fetched) -> impl Iterator<Item = (Digest, u64)> {
+    let packages = locked.packages().filter_map(|pin| Some((deb::digest(pin).ok()?, pin.size)));
+    packages.chain(fetched.images.values().flat_map(|image| image.layers.iter().cloned()))
+}
+
 fn load(
     name: &str,
     pinned: &Pinned,
-    fetched: &BTreeMap<String, Fetched>,
+    fetched: &Fetched,
     layers: &mut Layers,
     build: &Build,
 ) -> Result<Image, ImageError> {
@@ -204,7 +224,7 @@ fn load(
             image::from_recipe(layers, recipe, packages, &build.places.programs, epoch)
         }
         Pinned::Registry(..) | Pinned::Local(..) => {
-            let Fetched { layers: list, config, .. } = &fetched[name];
+            let FetchedImage { layers: list, config, .. } = &fetched.images[name];
             image::from_layers(layers, list, config.clone(), epoch)
         }
     }

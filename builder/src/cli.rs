@@ -5,20 +5,19 @@ use crate::report::{Report, Style};
 use crate::temporary::Watch;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kit_oci::platform::Platform;
 use kit_spec::artifact::{Arch, ArtifactError, Format};
 use kit_spec::machine::{Name, Publish};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod examples;
+
 /// From a YAML file to a bootable image: without Docker, without root, bit-identical every time.
 #[derive(Debug, Parser)]
 #[command(name = "kitbuild", version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "`kitbuild node.yml` is `kitbuild build node.yml`.\n\nExamples:\n  \
-    kitbuild yaml/node.yml                        kernel, initrd and command line, here\n  \
-    kitbuild build -f iso,raw-efi -o out node.yml  an ISO and a disk image, in out/\n  \
-    kitbuild run yaml/node.yml --publish 8080:80   build it, boot it in QEMU, reach its port 80\n  \
-    kitbuild lock node.yml                        pin and fetch every input, for builds without network")]
+#[command(after_help = examples::ALL)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -28,6 +27,7 @@ pub struct Cli {
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Where fetched and derived data is kept [default: $XDG_CACHE_HOME/kit]
     #[arg(long, global = true, value_name = "DIR", env = "KIT_CACHE", hide_env_values = true)]
@@ -52,29 +52,38 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Build images of a node
+    #[command(after_help = examples::BUILD)]
     Build(BuildArgs),
     /// Build a node, or take a built one, and boot it in QEMU
+    #[command(after_help = examples::RUN)]
     Run(RunArgs),
     /// List machines that run detached
     Ps,
     /// Join the console of a detached machine (leave with ctrl-])
     Console(NameArg),
     /// Stop a detached machine: its power button first, then its plug
+    #[command(after_help = examples::STOP)]
     Stop(StopArgs),
     /// Check node files, without network
+    #[command(after_help = examples::CHECK)]
     Check(FilesArg),
     /// Pin and fetch every input of a node: `build --locked --offline` then needs no network
+    #[command(after_help = examples::LOCK)]
     Lock(LockArgs),
     /// Print the JSON Schema of node files, for editors
+    #[command(after_help = examples::SCHEMA)]
     Schema,
     /// List the output formats
     Formats,
     /// Show what a node file comes to, or what an artifact holds
+    #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// Look after the store of fetched images and packages
+    #[command(after_help = examples::CACHE)]
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Look at recipes
+    /// Recipes, and images made of them
+    #[command(after_help = examples::IMAGE)]
     #[command(subcommand)]
     Image(ImageCommand),
     /// Print a completion script for a shell
@@ -127,6 +136,9 @@ pub struct BuildArgs {
     /// The directory to write to
     #[arg(long, short, visible_alias = "dir", default_value = ".", value_name = "DIR")]
     pub out: PathBuf,
+    /// Build nothing: print the node file that the files come to when they are merged
+    #[arg(long)]
+    pub dry_run: bool,
     #[allow(missing_docs, reason = "its fields say it")]
     #[command(flatten)]
     pub pins: PinArgs,
@@ -272,6 +284,15 @@ pub enum CacheCommand {
         #[arg(long, value_name = "REFERENCE")]
         name: Option<String>,
     },
+    /// Fetch an image from its registry
+    Pull(PullArgs),
+    /// Remove images, and the blobs that no other needs
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// The images' names
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
     /// Write an image out as an OCI archive
     Export {
         /// The image's name
@@ -290,11 +311,74 @@ pub enum CacheCommand {
     },
 }
 
+/// What is to be fetched.
+#[derive(Clone, Debug, Args)]
+pub struct PullArgs {
+    /// The image's reference
+    #[arg(value_name = "REFERENCE")]
+    pub name: String,
+    /// The platform whose image is fetched
+    #[arg(long, default_value = "linux/amd64", value_name = "OS/ARCH")]
+    pub platform: Platform,
+    /// Fetch the images of all platforms
+    #[arg(long, conflicts_with = "platform")]
+    pub all_platforms: bool,
+}
+
 /// What is done with recipes.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ImageCommand {
     /// List recipes
     Ls,
+    /// Make an OCI image of a recipe or of Debian packages, in the store
+    Build(ImageBuildArgs),
+    /// Show what a recipe comes to: its packages, size and configuration
+    Inspect(ImageArgs),
+    /// Upload an image of the store to a registry
+    Push(ImagePushArgs),
+}
+
+/// An image that is put together here.
+#[derive(Clone, Debug, Args)]
+pub struct ImageArgs {
+    /// A recipe's name, a directory with an image.yml, or `deb:PACKAGE,..`
+    #[arg(value_name = "NAME|DIR")]
+    pub image: String,
+    /// Take packages that this lock pins at these versions, and write others into it
+    #[arg(long, value_name = "PATH")]
+    pub lock: Option<PathBuf>,
+    /// Use only what the lock pins
+    #[arg(long)]
+    pub locked: bool,
+    /// Use only what is in the store
+    #[arg(long)]
+    pub offline: bool,
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// An image that is to be made.
+#[derive(Clone, Debug, Args)]
+pub struct ImageBuildArgs {
+    #[allow(missing_docs, reason = "its fields say it")]
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Call it so [default: kit/NAME]
+    #[arg(long, short, value_name = "REFERENCE")]
+    pub tag: Option<String>,
+    /// Write it as an OCI archive too
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// An image that is to be uploaded.
+#[derive(Clone, Debug, Args)]
+pub struct ImagePushArgs {
+    /// The image's name in the store
+    pub name: String,
+    /// Where to [default: NAME]
+    pub reference: Option<String>,
 }
 
 fn output_name(word: &str) -> Result<String, ArtifactError> {

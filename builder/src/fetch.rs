@@ -1,16 +1,21 @@
 //! From pins to bytes: the only step that asks for them. Afterwards everything that a build reads is in the store.
 
 use crate::image::{Config, ImageError};
+use crate::report::Report;
 use crate::resolve::{Locked, Pinned};
 use crate::source::deb::{self, Apt, DebError};
 use kit_oci::archive::{ArchiveError, Limits};
 use kit_oci::digest::{Digest, DigestError};
-use kit_oci::pull::{self, PullError, Source};
+use kit_oci::platform::PlatformError;
+use kit_oci::pull::{self, Layout, PullError, Source};
 use kit_oci::reference::{Reference, ReferenceError};
 use kit_oci::registry::Client;
 use kit_oci::store::Store;
+use kit_spec::artifact::Arch;
 use kit_spec::lock::{ImagePin, PackagePin};
+use kit_spec::node::VolumeContent;
 use kit_spec::node::image::LocalImage;
+use oci_spec::image::Descriptor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -53,6 +58,9 @@ pub enum FetchError {
         /// How many there are.
         found: usize,
     },
+    /// A volume's platform that is none.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// A package.
     #[error(transparent)]
     Deb(#[from] DebError),
@@ -82,9 +90,18 @@ pub enum FetchError {
     Image(#[from] ImageError),
 }
 
+/// What is in the store.
+#[derive(Clone, Debug, Default)]
+pub struct Fetched {
+    /// The images of registries and files, by reference.
+    pub images: BTreeMap<String, FetchedImage>,
+    /// What volumes in OCI format hold if it was an image already, by the volume's name.
+    pub layouts: BTreeMap<String, Layout>,
+}
+
 /// An image whose blobs are in the store.
 #[derive(Clone, Debug)]
-pub struct Fetched {
+pub struct FetchedImage {
     /// Its layers, lowest first: digest and size in bytes.
     pub layers: Vec<(Digest, u64)>,
     /// How its process is started.
@@ -93,7 +110,7 @@ pub struct Fetched {
     pub digest: Digest,
 }
 
-/// Brings every input of a locked node into the store; the images of registries and files, by reference.
+/// Brings every input of a locked node into the store.
 ///
 /// # Errors
 /// See [`FetchError`].
@@ -102,39 +119,75 @@ pub fn fetch(
     store: &Store,
     client: Option<&Client>,
     apt: &Path,
-    note: &dyn Fn(&str),
-) -> Result<BTreeMap<String, Fetched>, FetchError> {
-    packages(locked, store, client.is_some(), apt, note)?;
+    report: &Report,
+) -> Result<Fetched, FetchError> {
+    packages(locked.packages(), locked.arch, store, client.is_some(), apt, report)?;
+    let blobs = report.blobs("fetch");
+    let source = match client {
+        Some(client) => Source::registry(client).progress(&blobs),
+        None => Source::offline(),
+    };
     let mut images = BTreeMap::new();
     for (name, pinned) in &locked.images {
         let fetched = match pinned {
             Pinned::Registry(reference, pin) => {
                 let pinned = pull_pin(reference.clone(), pin)
                     .map_err(|source| FetchError::Pin { image: name.clone(), source })?;
-                let source = match client {
-                    Some(client) => Source::registry(client),
-                    None => Source::offline(),
-                };
                 fetched(store.pull(&pinned, &source)?)
             }
-            Pinned::Local(local, path) => import(local, path, locked, store)?,
+            Pinned::Local(local, path) => {
+                let target = import(local, path, store)?;
+                let platform = crate::resolve::platform(locked.arch);
+                let pinned = pull::resolve(&by_digest(&target)?, &platform, store, &Source::offline())?;
+                fetched(store.image(&pinned)?)
+            }
             Pinned::Packages(_) | Pinned::Recipe(..) => continue,
         };
         images.insert(name.clone(), fetched);
     }
-    Ok(images)
+    let layouts = layouts(locked, store, &source)?;
+    Ok(Fetched { images, layouts })
 }
 
-fn packages(
-    locked: &Locked,
+/// Images with all the platforms that volumes are to hold.
+fn layouts(locked: &Locked, store: &Store, source: &Source) -> Result<BTreeMap<String, Layout>, FetchError> {
+    let mut layouts = BTreeMap::new();
+    for volume in &locked.node.volumes {
+        let VolumeContent::Oci { image, platforms } = &volume.content else { continue };
+        let platforms = crate::oci_volume::platforms(platforms)?;
+        let layout = match locked.layouts.get(&volume.name) {
+            Some(Pinned::Registry(reference, pin)) => {
+                let root = pull_pin(reference.clone(), pin)
+                    .map_err(|source| FetchError::Pin { image: image.to_string(), source })?;
+                let root = Descriptor::new(root.media_type, root.size, root.digest);
+                store.pull_whole(reference, &root, &platforms, source)?
+            }
+            Some(Pinned::Local(local, path)) => {
+                let target = import(local, path, store)?;
+                store.whole(&by_digest(&target)?, &target, &platforms)?
+            }
+            _ => continue,
+        };
+        layouts.insert(volume.name.clone(), layout);
+    }
+    Ok(layouts)
+}
+
+/// Brings packages into the store.
+///
+/// # Errors
+/// See [`FetchError`].
+pub fn packages<'a>(
+    wanted: impl Iterator<Item = &'a PackagePin>,
+    arch: Arch,
     store: &Store,
     online: bool,
     apt: &Path,
-    note: &dyn Fn(&str),
+    report: &Report,
 ) -> Result<(), FetchError> {
     let mut seen = BTreeSet::new();
     let mut missing: Vec<PackagePin> = Vec::new();
-    for pin in locked.packages() {
+    for pin in wanted {
         if seen.insert(&pin.sha256) && !deb::has(store, pin)? {
             missing.push(pin.clone());
         }
@@ -144,12 +197,12 @@ fn packages(
         let PackagePin { name, version, sha256, .. } = first.clone();
         return Err(FetchError::Offline { name, version, sha256 });
     }
-    note(&format!(
-        "fetch {} Debian packages, {}",
-        missing.len(),
-        crate::report::size(missing.iter().map(|pin| pin.size).sum())
-    ));
-    Ok(Apt::new(apt, locked.arch)?.download(&missing, store)?)
+    let total = missing.iter().map(|pin| pin.size).sum();
+    let what = crate::report::count(missing.len(), "Debian package");
+    let transfer = report.transfer(format!("fetch {what}"), 0, total);
+    Apt::new(apt, arch)?.download(&missing, store, &|share| transfer.at((share * total as f64) as u64))?;
+    transfer.done();
+    Ok(())
 }
 
 fn pull_pin(reference: Reference, pin: &ImagePin) -> Result<pull::Pinned, DigestError> {
@@ -162,7 +215,8 @@ fn pull_pin(reference: Reference, pin: &ImagePin) -> Result<pull::Pinned, Digest
     })
 }
 
-fn import(local: &LocalImage, path: &Path, locked: &Locked, store: &Store) -> Result<Fetched, FetchError> {
+/// The image that is meant of those in a file or directory, in the store.
+fn import(local: &LocalImage, path: &Path, store: &Store) -> Result<Descriptor, FetchError> {
     let failed = |source| FetchError::Import { path: path.into(), source };
     let found = if path.is_dir() {
         store.import_layout(path, None).map_err(failed)?
@@ -183,14 +237,15 @@ fn import(local: &LocalImage, path: &Path, locked: &Locked, store: &Store) -> Re
             found: wanted.len(),
         });
     };
-    // By its digest, whatever it is called: the store may know another by the same name.
-    let reference: Reference = format!("local.invalid/image@{}", image.target.digest()).parse()?;
-    let platform = crate::resolve::platform(locked.arch);
-    let pinned = pull::resolve(&reference, &platform, store, &Source::offline())?;
-    Ok(fetched(store.image(&pinned)?))
+    Ok(image.target.clone())
 }
 
-fn fetched(image: pull::Image) -> Fetched {
+/// By its digest, whatever it is called: the store may know another by the same name.
+fn by_digest(target: &Descriptor) -> Result<Reference, ReferenceError> {
+    format!("local.invalid/image@{}", target.digest()).parse()
+}
+
+fn fetched(image: pull::Image) -> FetchedImage {
     let layers = image.layers.iter().map(|layer| (layer.blob.digest().clone(), layer.blob.size())).collect();
     let config = match image.config.config() {
         None => Config::default(),
@@ -203,17 +258,24 @@ fn fetched(image: pull::Image) -> Fetched {
             labels: config.labels().clone().unwrap_or_default().into_iter().collect(),
         },
     };
-    Fetched { layers, config, digest: image.digest }
+    FetchedImage { layers, config, digest: image.digest }
 }
 
 impl Locked {
     /// Every Debian package that is needed; one that several images need comes several times.
     pub fn packages(&self) -> impl Iterator<Item = &PackagePin> {
-        let images = self.images.values().flat_map(|pinned| match pinned {
-            Pinned::Packages(pins) => pins.iter().collect::<Vec<_>>(),
-            Pinned::Recipe(_, packages) => packages.iter().flatten().collect(),
-            Pinned::Registry(..) | Pinned::Local(..) => Vec::new(),
-        });
-        images.chain(&self.boot)
+        self.images.values().flat_map(Pinned::packages).chain(&self.boot)
+    }
+}
+
+impl Pinned {
+    /// The Debian packages that an image needs; one may come several times.
+    pub fn packages(&self) -> impl Iterator<Item = &PackagePin> {
+        let lists = match self {
+            Pinned::Packages(pins) => std::slice::from_ref(pins),
+            Pinned::Recipe(_, packages) => packages.as_slice(),
+            Pinned::Registry(..) | Pinned::Local(..) => &[],
+        };
+        lists.iter().flatten()
     }
 }

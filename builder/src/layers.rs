@@ -9,6 +9,7 @@
 //! a pack checks each of its own blocks when it is read.
 
 use crate::contents::{Blob, Contents};
+use crate::report::Transfer;
 use crate::source::ar::{ArError, Members};
 use crate::temporary::Draft;
 use kit_disk::squashfs::Settings;
@@ -24,6 +25,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+mod meter;
+mod whole;
 
 /// What a blob is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,6 +104,7 @@ pub struct Layers<'a> {
     threads: usize,
     /// The contents of every layer used so far.
     pub contents: Contents,
+    packing: Option<Transfer<'a>>,
     used: HashMap<Digest, Arc<Unpacked>>,
 }
 
@@ -135,7 +140,8 @@ impl<'a> Layers<'a> {
     /// Over a store, with what is derived kept below `dir`.
     pub fn new(store: &'a Store, dir: &Path, settings: Settings, threads: usize) -> Self {
         let dir = dir.join(settings.key());
-        Layers { store, dir, settings, threads, contents: Contents::default(), used: HashMap::new() }
+        let (contents, used) = (Contents::default(), HashMap::new());
+        Layers { store, dir, settings, threads, contents, packing: None, used }
     }
 
     /// What a blob changes.
@@ -273,7 +279,8 @@ impl<'a> Layers<'a> {
         pack: &mut PackWriter,
     ) -> Result<(Vec<Change<FileRef>>, Option<String>), LayersError> {
         let store_error = |source| LayersError::Store { digest: digest.clone(), source: Box::new(source) };
-        let mut blob = self.store.stream_verified(digest, Some(size)).map_err(store_error)?;
+        let blob = self.store.stream_verified(digest, Some(size)).map_err(store_error)?;
+        let mut blob = meter::Metered { inner: blob, tell: self.packing.as_ref() };
         let result = match form {
             Form::Oci => {
                 read_layer(&mut blob, digest, Options::default(), pack).map(|changes| (changes, None))
@@ -281,7 +288,7 @@ impl<'a> Layers<'a> {
             Form::Deb => read_package(&mut blob, digest, pack),
         };
         // If the bytes are not what the digest says, that is the reason for whatever else went wrong.
-        match blob.finish() {
+        match blob.inner.finish() {
             Ok(_) => result,
             Err(error) => Err(store_error(self.store.read_error(digest, error))),
         }

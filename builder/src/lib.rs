@@ -13,6 +13,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod assemble;
 pub mod build;
 pub mod cli;
@@ -23,6 +24,8 @@ pub mod format;
 pub mod image;
 pub mod kernel;
 pub mod layers;
+pub mod oci_image;
+pub mod oci_volume;
 pub mod output;
 pub mod report;
 pub mod resolve;

@@ -1,11 +1,14 @@
 //! What the user sees: progress, results, errors. One renderer for all of them.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
-use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
+
+mod transfer;
+
+pub use transfer::{Blobs, Transfer};
 
 /// How things are said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +33,22 @@ impl Style {
 /// Says what happens.
 pub struct Report {
     style: Style,
-    bar: RefCell<Option<ProgressBar>>,
+    /// What changes at the foot of a terminal; everything else is printed above.
+    bars: MultiProgress,
 }
 
 /// Something that takes a while.
 pub struct Step<'a> {
     report: &'a Report,
     what: String,
+    bar: Option<ProgressBar>,
     began: Instant,
 }
 
 impl Report {
     /// In a style.
     pub fn new(style: Style) -> Self {
-        Report { style, bar: RefCell::new(None) }
+        Report { style, bars: MultiProgress::new() }
     }
 
     /// In which style.
@@ -54,16 +59,16 @@ impl Report {
     /// Something begins.
     pub fn step(&self, what: impl Into<String>) -> Step<'_> {
         let what = what.into();
-        if self.style == Style::Terminal {
-            let bar = ProgressBar::new_spinner();
+        let bar = (self.style == Style::Terminal).then(|| {
+            let bar = self.bars.add(ProgressBar::new_spinner());
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
                 bar.set_style(style);
             }
             bar.set_message(what.clone());
             bar.enable_steady_tick(std::time::Duration::from_millis(120));
-            *self.bar.borrow_mut() = Some(bar);
-        }
-        Step { report: self, what, began: Instant::now() }
+            bar
+        });
+        Step { report: self, what, bar, began: Instant::now() }
     }
 
     /// What a person should know, though nothing failed.
@@ -101,9 +106,11 @@ impl Report {
 
     /// What a command was asked to print, in every style.
     pub fn out(&self, text: &str) {
-        let mut out = io::stdout().lock();
-        // A reader that went away wants no more.
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        self.bars.suspend(|| {
+            let mut out = io::stdout().lock();
+            // A reader that went away wants no more.
+            let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        });
     }
 
     /// An object a line.
@@ -130,10 +137,9 @@ impl Report {
     }
 
     fn line(&self, text: &str) {
-        if let Some(bar) = self.bar.borrow_mut().take() {
-            bar.finish_and_clear();
-        }
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        self.bars.suspend(|| {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        });
     }
 }
 
@@ -141,9 +147,7 @@ impl Step<'_> {
     /// It is done; `more` says with which result.
     pub fn done(self, more: &str) {
         let seconds = self.began.elapsed().as_secs_f64();
-        if let Some(bar) = self.report.bar.borrow_mut().take() {
-            bar.finish_and_clear();
-        }
+        self.clear();
         match self.report.style {
             Style::Json => {
                 self.report
@@ -158,11 +162,18 @@ impl Step<'_> {
     }
 }
 
+impl Step<'_> {
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+            self.report.bars.remove(bar);
+        }
+    }
+}
+
 impl Drop for Step<'_> {
     fn drop(&mut self) {
-        if let Some(bar) = self.report.bar.borrow_mut().take() {
-            bar.finish_and_clear();
-        }
+        self.clear();
     }
 }
 
@@ -208,12 +219,17 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     })
 }
 
+/// So many of something, for people.
+pub fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Bytes, for people.
 pub fn size(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} B"),
-        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        10_000_000..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        10_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
 }
@@ -236,6 +252,6 @@ mod tests {
 
     #[test]
     fn sizes_are_for_people() {
-        assert_eq!([size(5), size(12_300), size(34_700_000)], ["5 B", "12.3 kB", "34.7 MB"]);
+        assert_eq!([size(5), size(12_300), size(6_700_000)], ["5 B", "12.3 kB", "6.7 MB"]);
     }
 }

@@ -12,9 +12,9 @@ use kit_oci::registry::Client;
 use kit_oci::store::Store;
 use kit_spec::artifact::{Arch, Format};
 use kit_spec::lock::{ImagePin, Lock, PackagePin};
-use kit_spec::node::Node;
 use kit_spec::node::image::{DebianPackages, ImageRef, LocalImage, PackagePath, RegistryRef};
-use std::collections::BTreeMap;
+use kit_spec::node::{Node, VolumeContent};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A node with every input pinned.
@@ -26,6 +26,8 @@ pub struct Locked {
     pub arch: Arch,
     /// What each of its image references stands for, by the reference as [`ImageRef`] prints it.
     pub images: BTreeMap<String, Pinned>,
+    /// What volumes in OCI format hold if it is an image that there is already, by the volume's name.
+    pub layouts: BTreeMap<String, Pinned>,
     /// Packages that hold boot loaders, for the formats asked for.
     pub boot: Vec<PackagePin>,
     /// The pins, to be written down.
@@ -124,6 +126,9 @@ pub enum ResolveError {
     },
 }
 
+/// What follows an image's name in a lock where the name's whole index is pinned, not one platform's image.
+const ALL_PLATFORMS: &str = " (all platforms)";
+
 /// Packages with what boots a disk or CD, by format.
 pub fn boot_packages(format: Format) -> &'static [&'static str] {
     match format {
@@ -139,8 +144,9 @@ pub fn boot_packages(format: Format) -> &'static [&'static str] {
 /// See [`ResolveError`].
 pub fn resolve(node: Node, formats: &[Format], sources: Sources) -> Result<Locked, ResolveError> {
     let mut resolver = Resolver { apt: None, pinned: Lock::default(), sources };
+    let (layouts, whole) = resolver.layouts(&node)?;
     let mut images = BTreeMap::new();
-    for (at, image) in node.images() {
+    for (at, image) in node.images().into_iter().filter(|(at, _)| !whole.contains(at)) {
         let name = image.to_string();
         if images.contains_key(&name) {
             continue;
@@ -175,7 +181,25 @@ pub fn resolve(node: Node, formats: &[Format], sources: Sources) -> Result<Locke
             kept.entry(request.clone()).or_insert_with(|| pins.clone());
         }
     }
-    Ok(Locked { node, arch: sources.arch, images, boot, lock })
+    Ok(Locked { node, arch: sources.arch, images, layouts, boot, lock })
+}
+
+/// Pins what one image needs that is not of a node file: a recipe's, in `dir` if it is not among the recipes, or
+/// packages'. The lock has these pins alone.
+///
+/// # Errors
+/// See [`ResolveError`].
+pub fn resolve_image(
+    image: &ImageRef,
+    dir: Option<&Path>,
+    sources: Sources,
+) -> Result<(Pinned, Lock), ResolveError> {
+    let mut resolver = Resolver { apt: None, pinned: Lock::default(), sources };
+    let pinned = match dir {
+        Some(dir) => resolver.recipe(Recipe::read(dir)?)?,
+        None => resolver.image(image)?,
+    };
+    Ok((pinned, resolver.pinned))
 }
 
 struct Resolver<'a> {
@@ -210,6 +234,63 @@ impl Resolver<'_> {
         };
         self.pinned.images.entry(arch).or_default().insert(name, pin.clone());
         Ok(Pinned::Registry(reference, pin))
+    }
+
+    /// What volumes in OCI format hold, by the volume's name, and where these images are named. Recipes and packages are
+    /// left to be put together as other images are.
+    fn layouts(&mut self, node: &Node) -> Result<(BTreeMap<String, Pinned>, BTreeSet<String>), ResolveError> {
+        let (mut layouts, mut places) = (BTreeMap::new(), BTreeSet::new());
+        for (i, volume) in node.volumes.iter().enumerate() {
+            let VolumeContent::Oci { image, .. } = &volume.content else { continue };
+            let at = format!("volumes[{i}].image");
+            let pinned = match image {
+                ImageRef::Registry(reference) => self.root(reference),
+                ImageRef::Local(_) => self.image(image),
+                ImageRef::Debian(_) | ImageRef::Recipe(_) | ImageRef::Template(_) => continue,
+            };
+            let failed = |source| ResolveError::Image {
+                at: at.clone(),
+                image: image.to_string(),
+                source: Box::new(source),
+            };
+            layouts.insert(volume.name.clone(), pinned.map_err(failed)?);
+            places.insert(at);
+        }
+        Ok((layouts, places))
+    }
+
+    /// What a reference itself names, an index if there is one.
+    fn root(&mut self, wanted: &RegistryRef) -> Result<Pinned, ResolveError> {
+        let name = wanted.to_string();
+        let reference: Reference = name.parse()?;
+        let arch = self.sources.arch;
+        let key = format!("{name}{ALL_PLATFORMS}");
+        let known = self.sources.lock.images.get(&arch).and_then(|images| images.get(&key));
+        let pin = match known {
+            Some(pin) => pin.clone(),
+            None if self.sources.locked => return Err(ResolveError::NotLocked { what: key }),
+            None => self.ask_root(&reference)?,
+        };
+        self.pinned.images.entry(arch).or_default().insert(key, pin.clone());
+        Ok(Pinned::Registry(reference, pin))
+    }
+
+    /// An index in the store counts as it does for an image. One image in the store may be a part only of what the
+    /// registry has under the name, or may have been made here, and be all there is.
+    fn ask_root(&self, reference: &Reference) -> Result<ImagePin, ResolveError> {
+        let root = |source: &Source| pull::resolve_root(reference, self.sources.store, source);
+        let stored = root(&Source::offline());
+        let whole = matches!(&stored, Ok(found) if kit_oci::manifest::is_index(found.media_type()));
+        let found = match self.sources.client {
+            None => stored?,
+            Some(_) if whole && !self.sources.ask_anew => stored?,
+            Some(client) => root(&Source::registry(client)).or_else(|error| stored.map_err(|_| error))?,
+        };
+        Ok(ImagePin {
+            digest: found.digest().to_string(),
+            media_type: found.media_type().to_string(),
+            size: found.size(),
+        })
     }
 
     /// What the store has under a name counts before what a registry says, as for images that were imported.

@@ -16,11 +16,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::BTreeSet;
 use std::ffi::c_int;
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -152,15 +152,45 @@ fn programs() -> MutexGuard<'static, Vec<Arc<OwnedFd>>> {
 /// # Errors
 /// When it cannot be run.
 pub fn output(command: &mut Command) -> io::Result<Output> {
-    let mut programs_now = programs();
+    let (child, _program) = start(command)?;
+    child.wait_with_output()
+}
+
+/// The same, with each line of its standard output told as it comes, and not kept.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn output_by_line(command: &mut Command, mut heard: impl FnMut(&str)) -> io::Result<Output> {
+    let (mut child, _program) = start(command)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let errors = std::thread::spawn(move || {
+        let mut errors = Vec::new();
+        stderr.map(|mut stderr| stderr.read_to_end(&mut errors)).transpose().map(|_| errors)
+    });
+    for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
+        heard(&line?);
+    }
+    let status = child.wait()?;
+    let stderr = errors.join().unwrap_or_else(|_| Ok(Vec::new()))?;
+    Ok(Output { status, stdout: Vec::new(), stderr })
+}
+
+fn start(command: &mut Command) -> io::Result<(Child, Program)> {
+    let mut programs = programs();
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     // Not its number, which may be another's as soon as it was waited for.
     let handle = Arc::new(pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?);
-    programs_now.push(handle.clone());
-    drop(programs_now);
-    let output = child.wait_with_output();
-    programs().retain(|other| !Arc::ptr_eq(other, &handle));
-    output
+    programs.push(handle.clone());
+    Ok((child, Program(handle)))
+}
+
+/// A program that is told to end as this process is, while this value lives.
+struct Program(Arc<OwnedFd>);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        programs().retain(|other| !Arc::ptr_eq(other, &self.0));
+    }
 }
 
 fn remove(path: &Path) {

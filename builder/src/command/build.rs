@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 
 pub fn run(global: &Global, args: BuildArgs, report: &Report) -> anyhow::Result<()> {
     let files = Files::read(&args.files.files, report)?;
+    if args.dry_run {
+        report.out(files.node.to_yaml().trim_end());
+        return Ok(());
+    }
     let name = match args.name.clone() {
         Some(name) => name,
         None => files.output_name()?,

@@ -2,13 +2,15 @@
 
 use super::setup;
 use crate::build::Places;
-use crate::cli::{CacheCommand, Global};
+use crate::cli::{CacheCommand, Global, PullArgs};
 use crate::report::{Report, size};
 use crate::source::deb;
 use anyhow::{Context, anyhow, bail};
 use kit_oci::archive::Limits;
+use kit_oci::pull::{self, Source};
 use kit_oci::reference::Reference;
-use kit_oci::store::{Name, Store};
+use kit_oci::store::{Name, Store, StoreError, Summary};
+use oci_spec::image::Descriptor;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ pub fn run(global: &Global, what: CacheCommand, report: &Report) -> anyhow::Resu
     match what {
         CacheCommand::Ls => ls(&store, report),
         CacheCommand::Import { path, name } => import(&store, &path, name.as_deref(), report),
+        CacheCommand::Pull(args) => pull(global, &store, &args, report),
+        CacheCommand::Rm { names } => rm(&store, &places, &names, report),
         CacheCommand::Export { name, out } => export(&store, &name, &out, report),
         CacheCommand::Verify => verify(&store, report),
         CacheCommand::Clean { all } => clean(&store, &places, all, report),
@@ -26,12 +30,8 @@ pub fn run(global: &Global, what: CacheCommand, report: &Report) -> anyhow::Resu
 }
 
 fn ls(store: &Store, report: &Report) -> anyhow::Result<()> {
-    for name in store.names().context("list the store")? {
-        let digest = name.target.digest().to_string();
-        report.result(
-            &format!("{:<60} {digest}", name.reference.to_string()),
-            json!({"name": name.reference.to_string(), "digest": digest}),
-        );
+    for Name { reference, target } in store.names().context("list the store")? {
+        say(&reference, &target, &store.summary(&target)?, None, report);
     }
     Ok(())
 }
@@ -64,17 +64,73 @@ fn import(store: &Store, path: &Path, name: Option<&str>, report: &Report) -> an
 }
 
 fn export(store: &Store, name: &str, out: &Path, report: &Report) -> anyhow::Result<()> {
-    let reference: Reference = name.parse()?;
-    let dir = out.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
-    let file_name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let target =
-        store.resolve(&reference)?.ok_or_else(|| anyhow!("the store has no image called {reference}"))?;
-    let mut staging = crate::output::Staging::new(dir)?;
-    let file = staging.begin(&file_name)?;
-    store.export(&[Name { reference, target }], file).with_context(|| format!("export {name}"))?;
-    staging.commit()?;
+    let (reference, target) = setup::named(store, name)?;
+    setup::export(store, Name { reference, target }, out)?;
     report.result(&out.display().to_string(), json!({"event": "exported", "name": name, "path": out}));
     Ok(())
+}
+
+fn pull(global: &Global, store: &Store, args: &PullArgs, report: &Report) -> anyhow::Result<()> {
+    let reference: Reference = args.name.parse()?;
+    let client = setup::client(global, false)?.ok_or_else(|| anyhow!("the network may not be asked"))?;
+    let blobs = report.blobs("fetch");
+    let source = Source::registry(&client).progress(&blobs);
+    let step = report.step(format!("pull {reference}"));
+    let target = if args.all_platforms {
+        let root = pull::resolve_root(&reference, store, &source)?;
+        store.pull_whole(&reference, &root, &[], &source)?.root
+    } else {
+        let pinned = pull::resolve(&reference, &args.platform, store, &source)?;
+        store.pull(&pinned, &source)?;
+        Descriptor::new(pinned.media_type, pinned.size, pinned.digest)
+    };
+    let summary = store.summary(&target)?;
+    step.done(&size(summary.size));
+    say(&reference, &target, &summary, Some("pulled"), report);
+    Ok(())
+}
+
+fn rm(store: &Store, places: &Places, names: &[String], report: &Report) -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    for name in names {
+        found.push(setup::named(store, name)?.0);
+    }
+    for reference in &found {
+        store.untag(reference).with_context(|| format!("forget {reference}"))?;
+    }
+    let freed = match store.gc(&deb::kept(&places.apt())) {
+        Ok(swept) => swept.freed_bytes,
+        Err(error @ StoreError::InUse { .. }) => {
+            report.warning(&format!("{error}: blobs stay until `kitbuild cache clean`"));
+            0
+        }
+        Err(error) => return Err(error).context("sweep the store"),
+    };
+    for reference in &found {
+        let name = reference.to_string();
+        report.result(&format!("removed {name}"), json!({"event": "removed", "name": name}));
+    }
+    report.note(&format!("{} freed", size(freed)));
+    Ok(())
+}
+
+/// A line or an object about an image of the store.
+fn say(name: &Reference, target: &Descriptor, summary: &Summary, event: Option<&str>, report: &Report) {
+    let digest = target.digest().to_string();
+    let platforms: Vec<String> = summary.platforms.iter().map(ToString::to_string).collect();
+    let mut object = json!({
+        "name": name.to_string(), "digest": digest, "mediaType": target.media_type(), "size": summary.size,
+        "platforms": platforms, "complete": summary.missing == 0,
+    });
+    if let Some(event) = event {
+        object["event"] = event.into();
+    }
+    let platforms = if platforms.is_empty() { "-".to_owned() } else { platforms.join(",") };
+    let torn = if summary.missing == 0 { "" } else { "  incomplete" };
+    report.result(
+        &format!("{:<44} {digest} {:>9}  {platforms}{torn}", name.to_string(), size(summary.size)),
+        object,
+    );
 }
 
 fn verify(store: &Store, report: &Report) -> anyhow::Result<()> {

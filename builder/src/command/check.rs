@@ -2,14 +2,14 @@
 
 use super::setup::Files;
 use crate::cli::FilesArg;
-use crate::report::Report;
+use crate::report::{Report, count};
 use serde_json::json;
 
 pub fn run(args: &FilesArg, report: &Report) -> anyhow::Result<()> {
     let files = Files::read(&args.files, report)?;
     let images = files.node.images().len();
     let names: Vec<String> = args.files.iter().map(|path| path.display().to_string()).collect();
-    let text = format!("{}: valid, {images} images named", names.join(", "));
+    let text = format!("{}: valid, {} named", names.join(", "), count(images, "image"));
     report.result(&text, json!({"event": "valid", "files": names, "images": images}));
     Ok(())
 }

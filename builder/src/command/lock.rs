@@ -3,7 +3,7 @@
 use super::setup::{self, Files, Pinning};
 use crate::cli::{Global, LockArgs, PinArgs};
 use crate::fetch::fetch;
-use crate::report::Report;
+use crate::report::{Report, count};
 use anyhow::Context;
 use kit_spec::artifact::Format;
 use serde_json::json;
@@ -24,11 +24,15 @@ pub fn run(global: &Global, args: LockArgs, report: &Report) -> anyhow::Result<(
         formats: &Format::ALL,
     };
     let locked = setup::pin(&files, &pinning, &places, &store, client.as_ref(), report)?;
-    fetch(&locked, &store, client.as_ref(), &places.apt(), &|text| report.note(text))
-        .context("fetch inputs")?;
+    fetch(&locked, &store, client.as_ref(), &places.apt(), report).context("fetch inputs")?;
     let packages = locked.packages().count();
     let images = locked.lock.images.values().map(std::collections::BTreeMap::len).sum::<usize>();
-    let text = format!("{}: {images} images, {packages} packages, all in the store", lock_at.display());
+    let text = format!(
+        "{}: {}, {}, all in the store",
+        lock_at.display(),
+        count(images, "image"),
+        count(packages, "package")
+    );
     report.result(&text, json!({"event": "lock", "path": lock_at, "images": images, "packages": packages}));
     Ok(())
 }

@@ -2,14 +2,16 @@
 
 use crate::build::Places;
 use crate::cli::{Global, PinArgs};
-use crate::report::Report;
+use crate::report::{Report, count};
 use crate::resolve::{Locked, Sources, resolve};
 use anyhow::{Context, anyhow, bail};
+use kit_oci::reference::Reference;
 use kit_oci::registry::{Client, Credentials, Mirror, Options, Roots};
-use kit_oci::store::Store;
+use kit_oci::store::{Name, Store};
 use kit_spec::artifact::{Arch, Format};
 use kit_spec::lock::Lock;
 use kit_spec::node::{Node, Source};
+use oci_spec::image::Descriptor;
 use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -192,19 +194,45 @@ pub fn pin(
         base: places.base.clone(),
     };
     let locked = resolve(files.node.clone(), formats, sources)?;
-    step.done(&format!("{} images", locked.images.len()));
+    step.done(&count(locked.images.len() + locked.layouts.len(), "image"));
     if locked.lock != before && locked.lock != Lock::default() && !args.locked {
         write_lock(lock_at, &locked.lock, report)?;
     }
     Ok(locked)
 }
 
-fn write_lock(path: &Path, lock: &Lock, report: &Report) -> anyhow::Result<()> {
+/// Writes a lock.
+pub fn write_lock(path: &Path, lock: &Lock, report: &Report) -> anyhow::Result<()> {
     let dir = path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut staging = crate::output::Staging::new(dir)?;
     let written = staging.add(&name, lock.to_json().as_bytes()).and_then(|()| staging.commit());
     written.with_context(|| format!("write the lock {} (--lock names another place)", path.display()))?;
     report.note(&format!("pinned in {}", path.display()));
+    Ok(())
+}
+
+/// What a name stands for in the store. `nginx` alone may also be `kit/nginx`, which was made here.
+pub fn named(store: &Store, name: &str) -> anyhow::Result<(Reference, Descriptor)> {
+    let reference: Reference = name.parse()?;
+    let made_here = || (!name.contains('/')).then(|| format!("kit/{name}").parse().ok()).flatten();
+    for reference in [Some(reference.clone()), made_here()].into_iter().flatten() {
+        if let Some(target) = store.resolve(&reference)? {
+            return Ok((reference, target));
+        }
+    }
+    bail!("the store has no image called {reference} (`kitbuild cache ls` lists those that it has)")
+}
+
+/// Writes an image of the store as an OCI archive.
+pub fn export(store: &Store, image: Name, out: &Path) -> anyhow::Result<()> {
+    let dir = out.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."));
+    let file_name = out.file_name().map(|name| name.to_string_lossy().into_owned());
+    let Some(file_name) = file_name else { bail!("`{}` is not the name of a file", out.display()) };
+    let mut staging = crate::output::Staging::new(dir)?;
+    let file = staging.begin(&file_name)?;
+    let what = format!("export {}", image.reference);
+    store.export(&[image], io::BufWriter::with_capacity(256 << 10, file)).context(what)?;
+    staging.commit()?;
     Ok(())
 }

@@ -131,11 +131,17 @@ impl Apt {
         Ok(pins)
     }
 
-    /// Brings pinned packages into the store, those that are not there yet.
+    /// Brings pinned packages into the store, those that are not there yet; `progress` hears which share of the bytes
+    /// is here, from 0 to 1.
     ///
     /// # Errors
     /// When one is no longer to be had, or is not what was pinned.
-    pub fn download(&self, pins: &[PackagePin], store: &Store) -> Result<(), DebError> {
+    pub fn download(
+        &self,
+        pins: &[PackagePin],
+        store: &Store,
+        progress: &dyn Fn(f64),
+    ) -> Result<(), DebError> {
         let mut missing = Vec::new();
         for pin in pins {
             if !has(store, pin)? {
@@ -149,11 +155,11 @@ impl Apt {
         let into = self.dir.join("download");
         let names: Vec<String> =
             missing.iter().map(|pin| format!("{}:{}={}", pin.name, pin.architecture, pin.version)).collect();
-        let mut output = self.download_into(&lock, &into, &names)?;
+        let mut output = self.download_into(&lock, &into, &names, progress)?;
         if !output.status.success() && !self.updated.replace(true) {
             let update = self.run(&lock, &["update", "-qq"], &self.dir)?;
             self.expect(&update, "refresh apt's package lists")?;
-            output = self.download_into(&lock, &into, &names)?;
+            output = self.download_into(&lock, &into, &names, progress)?;
         }
         for pin in missing {
             let path = into.join(uris::file_name(pin));
@@ -176,25 +182,36 @@ impl Apt {
         Ok(())
     }
 
-    fn download_into(&self, lock: &fs::File, into: &Path, names: &[String]) -> Result<Output, DebError> {
-        let mut args = vec!["download", "-qq", "--"];
+    fn download_into(
+        &self,
+        lock: &fs::File,
+        into: &Path,
+        names: &[String],
+        progress: &dyn Fn(f64),
+    ) -> Result<Output, DebError> {
+        // Lines for programs, on standard output: `dlstatus:NUMBER:PERCENT:TEXT`.
+        let mut args = vec!["-o", "APT::Status-Fd=1", "download", "-qq", "--"];
         args.extend(names.iter().map(String::as_str));
-        self.run(lock, &args, into)
+        let mut command = self.command(lock, &args, into)?;
+        let heard = |line: &str| {
+            if let Some(share) = share(line) {
+                progress(share);
+            }
+        };
+        temporary::output_by_line(&mut command, heard).map_err(DebError::NoApt)
     }
 
-    /// Runs apt, which has the lock as its standard input: if this process dies, whoever comes next waits for apt.
     fn run(&self, lock: &fs::File, args: &[&str], in_dir: &Path) -> Result<Output, DebError> {
-        let stdin = lock.try_clone().map_err(DebError::NoApt)?;
+        temporary::output(&mut self.command(lock, args, in_dir)?).map_err(DebError::NoApt)
+    }
+
+    /// apt, which has the lock as its standard input: if this process dies, whoever comes next waits for apt.
+    fn command(&self, lock: &fs::File, args: &[&str], in_dir: &Path) -> Result<Command, DebError> {
         let mut command = Command::new("apt-get");
-        command
-            .arg("-c")
-            .arg(self.dir.join("apt.conf"))
-            .args(args)
-            .current_dir(in_dir)
-            .env("LC_ALL", "C.UTF-8")
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(stdin);
-        temporary::output(&mut command).map_err(DebError::NoApt)
+        command.arg("-c").arg(self.dir.join("apt.conf")).args(args).current_dir(in_dir);
+        command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+        command.stdin(lock.try_clone().map_err(DebError::NoApt)?);
+        Ok(command)
     }
 
     fn expect(&self, output: &Output, doing: &str) -> Result<(), DebError> {
@@ -313,6 +330,12 @@ fn configuration(dir: &Path, arch: Arch) -> String {
     text
 }
 
+/// Which share of a download is done, by a line that apt writes for programs.
+fn share(line: &str) -> Option<f64> {
+    let percent: f64 = line.strip_prefix("dlstatus:")?.split(':').nth(1)?.parse().ok()?;
+    Some((percent / 100.0).clamp(0.0, 1.0))
+}
+
 /// The lines of apt's errors that say something, without its prefixes.
 fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
@@ -320,5 +343,18 @@ fn last_words(stderr: &[u8]) -> String {
     match said.as_slice() {
         [] => text.lines().last().unwrap_or("apt said nothing").trim().to_owned(),
         lines => lines.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_a_download_is_read_from_apt_s_lines() {
+        assert_eq!(share("dlstatus:2:12.5:Retrieving file 2 of 9 (3s remaining)"), Some(0.125));
+        assert_eq!(share("dlstatus:2:250:x"), Some(1.0));
+        assert_eq!(share("pmstatus:x:1:y"), None);
+        assert_eq!(share("dlstatus:2"), None);
     }
 }

@@ -2,6 +2,7 @@
 //! error that names the digest or the entry, and leaves no output.
 
 mod image;
+mod made;
 mod server;
 
 use image::Layout;
