@@ -1,6 +1,7 @@
 //! The command line: what is asked for, in one value, and the one place that prints.
 
 use crate::command;
+use crate::command::run::DiskArg;
 use crate::report::{Report, Style};
 use crate::temporary::Watch;
 use anyhow::Context;
@@ -201,16 +202,17 @@ pub struct RunArgs {
     pub as_disk: bool,
     /// Memory in MiB
     #[arg(long, short, default_value_t = 1024, visible_alias = "memory", value_name = "MIB")]
+    #[arg(value_parser = clap::value_parser!(u32).range(32..))]
     pub mem: u32,
     /// Virtual processors
-    #[arg(long, default_value_t = 2, value_name = "N")]
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub cpus: u32,
     /// Lead a port of this machine to the node's: [ADDRESS:]HOST:GUEST[/udp]
     #[arg(long, short, value_name = "HOST:GUEST")]
     pub publish: Vec<Publish>,
     /// Add a disk: PATH[,format=raw|qcow2][,readonly][,size=10G]; with a size it is made if it is missing
     #[arg(long, value_name = "PATH[,..]")]
-    pub disk: Vec<String>,
+    pub disk: Vec<DiskArg>,
     /// End the machine after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -417,7 +419,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<ExitCode> {
         Command::Run(args) => return command::run::run(&global, args, report, watch),
         Command::Ps => command::machines::ps(report)?,
         Command::Console(args) => return command::machines::console(&args.name),
-        Command::Stop(args) => command::machines::stop(&args, report)?,
+        Command::Stop(args) => command::machines::stop(&global, &args, report)?,
         Command::Check(args) => command::check::run(&args, report)?,
         Command::Lock(args) => command::lock::run(&global, args, report)?,
         Command::Schema => command::check::schema(report)?,

@@ -1,7 +1,7 @@
 //! `kitbuild run`: build, boot, watch.
 
 use super::build::{Order, make};
-use super::setup::Files;
+use super::setup::{self, Files};
 use crate::cli::{Global, RunArgs};
 use crate::report::Report;
 use crate::signals::Signals;
@@ -18,6 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// What a process ends with, plus the signal, when it was told to end by one; and what `timeout` ends with.
@@ -25,7 +26,11 @@ const BY_SIGNAL: u8 = 128;
 const TIMED_OUT: u8 = 124;
 
 pub fn run(global: &Global, args: RunArgs, report: &Report, watch_build: Watch) -> anyhow::Result<ExitCode> {
-    let (artifact, dir, built) = match given_artifact(&args)? {
+    let given = given_artifact(&args)?;
+    let name = machine_name(&args, given.as_ref().map(|(artifact, _)| artifact))?;
+    // What cannot be is said before minutes are spent on building.
+    check(&args, &name, given.as_ref().map(|(artifact, _)| artifact.format))?;
+    let (artifact, dir, built) = match given {
         Some((artifact, dir)) => (artifact, dir, None),
         None => {
             let temporary = std::env::temp_dir();
@@ -34,7 +39,7 @@ pub fn run(global: &Global, args: RunArgs, report: &Report, watch_build: Watch) 
             (build(global, &args, built.path(), report)?, built.path().to_owned(), Some(built))
         }
     };
-    let machine = machine(&args, &artifact, &dir)?;
+    let machine = machine(&args, name, &artifact, &dir)?;
     let monitor = Monitor::Qemu(QemuOptions { on_reboot: OnReboot::Restart, ..QemuOptions::default() });
     let mut signals = Signals::take().context("prepare for ctrl-C")?;
     let told = signals.readable().context("prepare for ctrl-C")?;
@@ -76,17 +81,45 @@ fn given_artifact(args: &RunArgs) -> anyhow::Result<Option<(Artifact, PathBuf)>>
     Ok(Some((artifact, dir.to_owned())))
 }
 
-fn build(global: &Global, args: &RunArgs, out: &Path, report: &Report) -> anyhow::Result<Artifact> {
-    let files = Files::read(&args.files, report)?;
-    let format = match args.format {
+/// The format that is built.
+fn format(args: &RunArgs) -> Format {
+    match args.format {
         Some(format) => format,
         None if args.iso || args.as_disk => Format::Iso,
         None if args.uefi => Format::RawEfi,
         None => Format::KernelInitrd,
-    };
+    }
+}
+
+fn machine_name(args: &RunArgs, artifact: Option<&Artifact>) -> Result<Name, MachineError> {
+    match (&args.name, artifact) {
+        (Some(name), _) => Ok(name.clone()),
+        (None, Some(artifact)) => called(&artifact.name),
+        (None, None) => called(&setup::name_of(args.files.first().map(PathBuf::as_path))),
+    }
+}
+
+fn check(args: &RunArgs, name: &Name, given: Option<Format>) -> anyhow::Result<()> {
+    let format = given.unwrap_or_else(|| format(args));
     if format == Format::Tar {
         return Err(MachineError::NotBootable { format }.into());
     }
+    if args.uefi && matches!(format, Format::KernelInitrd | Format::KernelSquashfs) {
+        bail!("{format} hands its kernel to the monitor: UEFI boots --format iso or raw-efi");
+    }
+    for disk in &args.disk {
+        disk.check()?;
+    }
+    let running = kit_machine::list().context("list machines")?;
+    if let Some(other) = running.iter().find(|listed| listed.machine.name == *name) {
+        bail!("a machine `{name}` runs already, as process {}: --name gives this one another", other.pid);
+    }
+    Ok(())
+}
+
+fn build(global: &Global, args: &RunArgs, out: &Path, report: &Report) -> anyhow::Result<Artifact> {
+    let files = Files::read(&args.files, report)?;
+    let format = format(args);
     let order =
         Order { name: files.output_name()?, formats: &[format], out, pins: &args.pins, how: &args.how };
     let (artifact, _) =
@@ -94,14 +127,10 @@ fn build(global: &Global, args: &RunArgs, out: &Path, report: &Report) -> anyhow
     Ok(artifact)
 }
 
-fn machine(args: &RunArgs, artifact: &Artifact, dir: &Path) -> anyhow::Result<Machine> {
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => machine_name(&artifact.name)?,
-    };
+fn machine(args: &RunArgs, name: Name, artifact: &Artifact, dir: &Path) -> anyhow::Result<Machine> {
     let mut disks = Vec::new();
-    for word in &args.disk {
-        disks.push(disk(word).with_context(|| format!("--disk {word}"))?);
+    for disk in &args.disk {
+        disks.push(disk.make()?);
     }
     let by_kernel = matches!(artifact.boot, Boot::Kernel { .. });
     let options = Options {
@@ -113,14 +142,11 @@ fn machine(args: &RunArgs, artifact: &Artifact, dir: &Path) -> anyhow::Result<Ma
         firmware: (args.uefi && !by_kernel).then_some(Firmware::Uefi),
         medium: args.as_disk.then_some(Medium::Disk),
     };
-    if args.uefi && by_kernel {
-        bail!("{} hands its kernel to the monitor: UEFI boots --format iso or raw-efi", artifact.format);
-    }
     Ok(Machine::new(artifact, dir, options)?)
 }
 
 /// An artifact's name, with dashes for what a machine's name cannot hold.
-fn machine_name(artifact: &str) -> Result<Name, MachineError> {
+fn called(artifact: &str) -> Result<Name, MachineError> {
     let plain = artifact.chars().map(|c| match c {
         c if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') => c,
         _ => '-',
@@ -128,28 +154,59 @@ fn machine_name(artifact: &str) -> Result<Name, MachineError> {
     plain.take(63).collect::<String>().parse()
 }
 
-/// `PATH[,format=raw|qcow2][,readonly][,size=10G]`.
-fn disk(word: &str) -> anyhow::Result<Disk> {
-    let mut words = word.split(',');
-    let path = PathBuf::from(words.next().unwrap_or_default());
-    let (mut format, mut readonly, mut wanted) = (DiskFormat::Raw, false, None);
-    for option in words {
-        match option.split_once('=') {
-            Some(("format", "raw")) => format = DiskFormat::Raw,
-            Some(("format", "qcow2")) => format = DiskFormat::Qcow2,
-            Some(("size", size)) => wanted = Some(bytes(size)?),
-            None if option == "readonly" => readonly = true,
-            _ => bail!("`{option}` is none of format=raw, format=qcow2, readonly, size=SIZE"),
+/// A disk on the command line: `PATH[,format=raw|qcow2][,readonly][,size=10G]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskArg {
+    disk: Disk,
+    /// How large it is made if it is missing, in bytes.
+    size: Option<u64>,
+}
+
+impl FromStr for DiskArg {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> anyhow::Result<DiskArg> {
+        let mut words = word.split(',');
+        let path = PathBuf::from(words.next().unwrap_or_default());
+        let (mut format, mut readonly, mut size) = (DiskFormat::Raw, false, None);
+        for option in words {
+            match option.split_once('=') {
+                Some(("format", "raw")) => format = DiskFormat::Raw,
+                Some(("format", "qcow2")) => format = DiskFormat::Qcow2,
+                Some(("size", text)) => size = Some(bytes(text)?),
+                None if option == "readonly" => readonly = true,
+                _ => bail!("`{option}` is none of format=raw, format=qcow2, readonly, size=SIZE"),
+            }
         }
-    }
-    if let (Some(size), false) = (wanted, path.exists()) {
-        if format != DiskFormat::Raw {
+        if path.as_os_str().is_empty() {
+            bail!("a disk is a file: write its path first");
+        }
+        if size.is_some() && format != DiskFormat::Raw {
             bail!("only a raw disk is made; `qemu-img create -f qcow2` makes the other");
         }
-        let made = File::create_new(&path).and_then(|file| file.set_len(size));
-        made.with_context(|| format!("create {}", path.display()))?;
+        Ok(DiskArg { disk: Disk { path, format, readonly }, size })
     }
-    Ok(Disk { path, format, readonly })
+}
+
+impl DiskArg {
+    /// That the disk is there or will be made.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.size.is_none() {
+            let path = &self.disk.path;
+            fs::metadata(path).with_context(|| format!("open the disk {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The disk, made if it is missing.
+    fn make(&self) -> anyhow::Result<Disk> {
+        let path = &self.disk.path;
+        if let (Some(size), false) = (self.size, path.exists()) {
+            let made = File::create_new(path).and_then(|file| file.set_len(size));
+            made.with_context(|| format!("create {}", path.display()))?;
+        }
+        Ok(self.disk.clone())
+    }
 }
 
 fn bytes(text: &str) -> anyhow::Result<u64> {
@@ -264,14 +321,20 @@ mod tests {
 
     #[test]
     fn a_machine_is_called_as_its_artifact_is_as_far_as_that_goes() {
-        assert_eq!(machine_name("node-1.2").unwrap().as_str(), "node-1.2");
-        assert_eq!(machine_name("my größte").unwrap().as_str(), "my-gr--te");
-        assert_eq!(machine_name(&"x".repeat(200)).unwrap().as_str().len(), 63);
+        assert_eq!(called("node-1.2").unwrap().as_str(), "node-1.2");
+        assert_eq!(called("my größte").unwrap().as_str(), "my-gr--te");
+        assert_eq!(called(&"x".repeat(200)).unwrap().as_str().len(), 63);
     }
 
     #[test]
     fn a_disk_says_what_it_does_not_understand() {
-        let error = disk("x.img,frmat=raw").unwrap_err().to_string();
-        assert_eq!(error, "`frmat=raw` is none of format=raw, format=qcow2, readonly, size=SIZE");
+        let error = |word: &str| word.parse::<DiskArg>().unwrap_err().to_string();
+        assert_eq!(
+            error("x.img,frmat=raw"),
+            "`frmat=raw` is none of format=raw, format=qcow2, readonly, size=SIZE"
+        );
+        assert_eq!(error(",readonly"), "a disk is a file: write its path first");
+        let disk: DiskArg = "x.img,size=1M,readonly".parse().unwrap();
+        assert_eq!((disk.size, disk.disk.readonly), (Some(1 << 20), true));
     }
 }

@@ -54,8 +54,7 @@ impl Files {
 
     /// The name that output begins with unless one is given.
     pub fn name(&self) -> String {
-        let stem = self.first.as_deref().and_then(Path::file_stem);
-        stem.map_or_else(|| "node".into(), |stem| stem.to_string_lossy().into_owned())
+        name_of(self.first.as_deref())
     }
 
     /// The same, for files.
@@ -83,6 +82,12 @@ impl Files {
             None => self.base().join(format!("{}.lock", self.name())),
         }
     }
+}
+
+/// The name that a node file gives to what is made of it; `node` for standard input.
+pub fn name_of(first: Option<&Path>) -> String {
+    let stem = first.filter(|path| path.as_os_str() != "-").and_then(Path::file_stem);
+    stem.map_or_else(|| "node".into(), |stem| stem.to_string_lossy().into_owned())
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
