@@ -87,6 +87,73 @@ fn a_container_has_only_the_keys_of_its_section() {
     assert_eq!(schema["$defs"]["Service"]["required"], serde_json::json!(["name", "image"]));
 }
 
+/// The keys of LinuxKit's schema and of the runtime block that its init executes, a line for each structure; a container
+/// is one of `onboot`, `onshutdown` and `services`.
+const LINUXKIT: &str = "\
+: kernel init onboot onshutdown services trust files volumes
+kernel: image cmdline binary tar ucode
+trust: image org
+volumes: name image readonly format platforms
+files: path directory symlink contents source metadata optional mode uid gid
+container: name image capabilities capabilities.add ambient mounts binds binds.add devices tmpfs command env cwd net \
+pid ipc uts userns readonly maskedPaths readonlyPaths uid gid additionalGids noNewPrivileges hostname oomScoreAdj \
+rootfsPropagation cgroupsPath resources sysctl rlimits uidMappings gidMappings annotations runtime
+container/mounts: destination type source options uidmappings gidmappings
+container/mounts/uidmappings: hostID containerID size
+container/devices: path type major minor mode
+container/uidMappings: hostID containerID size
+container/gidMappings: hostID containerID size
+container/resources: devices memory cpu pids blockio hugepageLimits network
+container/resources/devices: allow type major minor access
+container/resources/memory: limit reservation swap kernel kernelTCP swappiness disableOOMKiller
+container/resources/cpu: shares quota period realtimeRuntime realtimePeriod cpus mems
+container/resources/pids: limit
+container/resources/blockio: weight leafWeight weightDevice throttleReadBpsDevice throttleWriteBpsDevice \
+throttleReadIOPSDevice throttleWriteIOPSDevice
+container/resources/blockio/weightDevice: major minor weight leafWeight
+container/resources/blockio/throttleReadBpsDevice: major minor rate
+container/resources/hugepageLimits: pageSize limit
+container/resources/network: classID priorities
+container/resources/network/priorities: name priority
+container/runtime: cgroups mounts mkdir interfaces bindNS namespace
+container/runtime/mounts: destination type source options
+container/runtime/interfaces: name add peer createInRoot
+container/runtime/bindNS: cgroup ipc mnt net pid user uts";
+
+#[test]
+fn every_key_of_linuxkit_is_in_the_file() {
+    let mut used = BTreeSet::new();
+    let document: Value = serde_saphyr::from_str(EVERY_KEY).unwrap();
+    paths_of("", &document, &mut used);
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for line in LINUXKIT.lines() {
+        let (structure, keys) = line.split_once(':').unwrap();
+        for key in keys.split_whitespace() {
+            let path = format!("{structure}/{key}");
+            count += 1;
+            if !used.contains(path.trim_start_matches('/')) {
+                missing.push(path);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "LinuxKit has it and the file has not: {missing:#?}");
+    assert_eq!(count, 154);
+}
+
+/// Records the way to every key of a value; lists are not counted as steps.
+fn paths_of(at: &str, value: &Value, paths: &mut BTreeSet<String>) {
+    for item in value.as_array().into_iter().flatten() {
+        paths_of(at, item, paths);
+    }
+    for (key, inner) in value.as_object().into_iter().flatten() {
+        let path = if at.is_empty() { key.clone() } else { format!("{at}/{key}") };
+        paths.insert(path.clone());
+        let is_container = at.is_empty() && matches!(key.as_str(), "onboot" | "onshutdown" | "services");
+        paths_of(if is_container { "container" } else { &path }, inner, paths);
+    }
+}
+
 /// Records `STRUCTURE.key` for every key of a value, as the schema has the structure.
 fn keys_of(root: &Value, name: &str, schema: &Value, value: &Value, keys: &mut BTreeSet<String>) {
     if let Some(reference) = schema["$ref"].as_str() {
