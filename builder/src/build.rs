@@ -16,7 +16,6 @@ use kit_oci::digest::Digest;
 use kit_oci::registry::Client;
 use kit_oci::store::Store;
 use kit_spec::artifact::{Artifact, Format};
-use kit_spec::machine::Name;
 use kit_spec::tree::{Meta, Tree, TreePath};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,16 +42,6 @@ impl Places {
     /// Layers unpacked.
     pub fn layers(&self) -> PathBuf {
         self.cache.join("layers")
-    }
-
-    /// What a detached machine boots if it was built for that.
-    pub fn machine(&self, name: &Name) -> PathBuf {
-        self.machines().join(name.to_string())
-    }
-
-    /// Below it: what detached machines boot.
-    pub fn machines(&self) -> PathBuf {
-        self.cache.join("machines")
     }
 
     /// apt's own directory.

@@ -419,7 +419,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<ExitCode> {
         Command::Run(args) => return command::run::run(&global, args, report, watch),
         Command::Ps => command::machines::ps(report)?,
         Command::Console(args) => return command::machines::console(&args.name),
-        Command::Stop(args) => command::machines::stop(&global, &args, report)?,
+        Command::Stop(args) => command::machines::stop(&args, report)?,
         Command::Check(args) => command::check::run(&args, report)?,
         Command::Lock(args) => command::lock::run(&global, args, report)?,
         Command::Schema => command::check::schema(report)?,

@@ -152,19 +152,10 @@ fn verify(store: &Store, report: &Report) -> anyhow::Result<()> {
 
 fn clean(store: &Store, places: &Places, all: bool, report: &Report) -> anyhow::Result<()> {
     let layers = &places.layers();
-    let mut derived = dir_size(layers);
+    let derived = dir_size(layers);
     let mut roots = Vec::new();
     if layers.exists() {
         fs::remove_dir_all(layers).with_context(|| format!("remove {}", layers.display()))?;
-    }
-    let running = kit_machine::list().context("list machines")?;
-    for entry in fs::read_dir(places.machines()).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        // What a machine that is gone has booted.
-        if !running.iter().any(|listed| name.to_str() == Some(listed.machine.name.as_str())) {
-            derived += dir_size(&entry.path());
-            fs::remove_dir_all(entry.path()).with_context(|| format!("remove {}", entry.path().display()))?;
-        }
     }
     if all {
         for name in store.names().context("list the store")? {

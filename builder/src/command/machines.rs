@@ -1,7 +1,6 @@
 //! `kitbuild ps`, `console` and `stop`: machines that run detached.
 
-use super::setup;
-use crate::cli::{Global, StopArgs};
+use crate::cli::StopArgs;
 use crate::report::Report;
 use anyhow::Context;
 use kit_machine::console::{Left, Relay, relay};
@@ -9,7 +8,6 @@ use kit_spec::machine::Name;
 use serde_json::json;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,12 +22,10 @@ pub fn ps(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn stop(global: &Global, args: &StopArgs, report: &Report) -> anyhow::Result<()> {
+pub fn stop(args: &StopArgs, report: &Report) -> anyhow::Result<()> {
     let name = &args.machine.name;
     let exit =
         kit_machine::stop(name, Duration::from_secs(args.grace)).with_context(|| format!("stop {name}"))?;
-    // Nothing boots it any more; a machine of another's making has none.
-    let _ = std::fs::remove_dir_all(setup::places(global, PathBuf::from("."))?.machine(name));
     report.result(&format!("{name}: {exit}"), json!({"name": name, "exit": exit.to_string()}));
     Ok(())
 }

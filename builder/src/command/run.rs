@@ -3,7 +3,7 @@
 use super::build::{Order, make};
 use super::setup::{self, Files};
 use crate::cli::{Global, RunArgs};
-use crate::report::Report;
+use crate::report::{Report, Style};
 use crate::signals::Signals;
 use crate::temporary::{Temporary, Watch};
 use anyhow::{Context, anyhow, bail};
@@ -234,10 +234,11 @@ fn watch(
     let timer = timeout.map(timer).transpose().context("set the timeout")?;
     let both = join(told, timer).context("wait for the end")?;
     let mut console = running.console();
-    let (input, output) = (io::stdin(), io::stdout());
+    let (input, output, beside) = (io::stdin(), io::stdout(), io::stderr());
     let ends = Relay {
         input: input.as_fd(),
-        output: output.as_fd(),
+        // Standard output is for objects then.
+        output: if report.style() == Style::Json { beside.as_fd() } else { output.as_fd() },
         escape: Relay::ESCAPE,
         cancel: Some(both.any()),
     };

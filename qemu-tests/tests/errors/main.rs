@@ -46,6 +46,45 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
+fn a_dry_run_prints_what_files_come_to_and_builds_nothing() {
+    let session = or_skip!(Session::new());
+    session.write("base.yml", NODE);
+    session
+        .write("site.yml", "kernel:\n  cmdline: console=ttyS1\nservices:\n  - name: a\n    image: kit/net\n");
+    let output = session.kitbuild(&["build", "--dry-run", "base.yml", "site.yml"]).output();
+    let output = output.expect("kitbuild runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    session.write("merged.yml", &String::from_utf8_lossy(&output.stdout));
+    let inspect = |words: &[&str]| session.kitbuild(words).output().expect("kitbuild runs").stdout;
+    let merged = inspect(&["inspect", "merged.yml"]);
+    let merged: serde_json::Value = serde_json::from_slice(&merged).expect("JSON");
+    assert_eq!(merged["kernel"]["cmdline"], "console=ttyS1");
+    assert_eq!((&merged["kernel"]["image"], &merged["init"][0]), (&"kit/kernel".into(), &"kit/init".into()));
+    assert_eq!(merged["services"][0]["name"], "a");
+    session.assert_clean();
+}
+
+#[test]
+fn a_run_that_cannot_be_is_refused_before_it_is_built() {
+    let session = or_skip!(Session::new());
+    session.write("node.yml", NODE);
+    for (words, code, said) in [
+        (&["--cpus", "0"][..], 2, "0 is not in 1..=255"),
+        (&["--mem", "3"], 2, "3 is not in 32.."),
+        (&["--disk", "x.img,frmat=raw"], 2, "`frmat=raw` is none of format=raw"),
+        (&["--disk", "missing.img"], 1, "open the disk missing.img"),
+        (&["--format", "tar"], 1, "format tar cannot be booted"),
+        (&["--format", "kernel+initrd", "--uefi"], 1, "UEFI boots --format iso or raw-efi"),
+    ] {
+        let output = session.kitbuild(&["run", "node.yml"]).args(words).output().expect("kitbuild runs");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {text}");
+        assert!(text.contains(said) && !text.contains("assemble"), "{words:?}: {text}");
+    }
+    session.assert_clean();
+}
+
+#[test]
 fn a_missing_image_offline_is_named() {
     let session = or_skip!(Session::new());
     session.write("node.yml", "services:\n  - name: web\n    image: example.com/team/web:1\n");
