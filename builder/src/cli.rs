@@ -59,8 +59,10 @@ enum Command {
     #[command(after_help = examples::RUN)]
     Run(RunArgs),
     /// List machines that run detached
+    #[command(after_help = examples::PS)]
     Ps,
     /// Join the console of a detached machine (leave with ctrl-])
+    #[command(after_help = examples::CONSOLE)]
     Console(NameArg),
     /// Stop a detached machine: its power button first, then its plug
     #[command(after_help = examples::STOP)]
@@ -75,6 +77,7 @@ enum Command {
     #[command(after_help = examples::SCHEMA)]
     Schema,
     /// List the output formats
+    #[command(after_help = examples::FORMATS)]
     Formats,
     /// Show what a node file comes to, or what an artifact holds
     #[command(after_help = examples::INSPECT)]
@@ -88,6 +91,7 @@ enum Command {
     #[command(subcommand)]
     Image(ImageCommand),
     /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETION)]
     Completion {
         /// The shell
         shell: clap_complete::Shell,

@@ -196,12 +196,16 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     use crate::resolve::ResolveError;
     use crate::source::deb::DebError;
     use kit_oci::pull::PullError;
+    use kit_oci::push::PushError;
     use kit_oci::store::StoreError;
     error.chain().find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<StoreError>() {
             return error.hint().map(str::to_owned);
         }
         if let Some(error) = cause.downcast_ref::<PullError>() {
+            return error.hint().map(str::to_owned);
+        }
+        if let Some(error) = cause.downcast_ref::<PushError>() {
             return error.hint().map(str::to_owned);
         }
         if let Some(error) = cause.downcast_ref::<DebError>() {

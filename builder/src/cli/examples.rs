@@ -74,3 +74,22 @@ Examples:
   kitbuild image build ./tool --tag registry.example/team/tool:1 --out tool.tar
   kitbuild image build deb:curl --tag team/curl:1
   kitbuild image push nginx registry.example/team/nginx:1";
+
+pub(super) const PS: &str = "\
+Examples:
+  kitbuild ps                                   name, process, memory, and whose it is
+  kitbuild ps --json | jq -r .log               where each one's console is kept";
+
+pub(super) const CONSOLE: &str = "\
+Examples:
+  kitbuild console n1                           its last lines, then what comes; ctrl-] leaves it running";
+
+pub(super) const FORMATS: &str = "\
+Examples:
+  kitbuild formats
+  kitbuild build -f kernel+initrd,iso node.yml  several at once";
+
+pub(super) const COMPLETION: &str = "\
+Examples:
+  kitbuild completion bash >/etc/bash_completion.d/kitbuild
+  kitbuild completion zsh >~/.zfunc/_kitbuild";
