@@ -118,8 +118,17 @@ impl FromStr for Reference {
         if text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(ReferenceError::ImageId { text: text.to_owned() });
         }
-        let parsed = oci_spec::distribution::Reference::try_from(text)
-            .map_err(|source| ReferenceError::Malformed { text: text.to_owned(), source })?;
+        // Before it is looked at: `Docker.io/nginx` is as short for `library/nginx` as `docker.io/nginx` is.
+        let lower = text.split_once('/').map(|(host, rest)| format!("{}/{rest}", host.to_ascii_lowercase()));
+        let is_host = |parsed: &oci_spec::distribution::Reference| {
+            text.split_once('/').is_some_and(|(host, _)| parsed.registry() == host)
+        };
+        let parse = |text: &str| oci_spec::distribution::Reference::try_from(text);
+        let parsed = match (parse(text), lower) {
+            (Ok(parsed), Some(lower)) if is_host(&parsed) => parse(&lower),
+            (parsed, _) => parsed,
+        };
+        let parsed = parsed.map_err(|source| ReferenceError::Malformed { text: text.to_owned(), source })?;
         if parsed.repository().bytes().any(|byte| byte.is_ascii_uppercase()) {
             let repository = parsed.repository().to_owned();
             return Err(ReferenceError::UpperCase { text: text.to_owned(), repository });
@@ -129,7 +138,7 @@ impl FromStr for Reference {
                 .map_err(|source| ReferenceError::Digest { text: text.to_owned(), source })?;
         }
         Ok(Reference {
-            registry: parsed.registry().to_ascii_lowercase(),
+            registry: parsed.registry().to_owned(),
             repository: parsed.repository().to_owned(),
             tag: parsed.tag().map(str::to_owned),
             digest: parsed.digest().map(str::to_owned),
@@ -182,6 +191,8 @@ mod tests {
             ("index.docker.io/library/nginx", "docker.io/library/nginx:latest"),
             ("localhost/a", "localhost/a:latest"),
             ("LOCALHOST:5000/a/b:T", "localhost:5000/a/b:T"),
+            ("Docker.io/nginx", "docker.io/library/nginx:latest"),
+            ("Index.Docker.io/nginx", "docker.io/library/nginx:latest"),
             ("127.0.0.1:5000/a", "127.0.0.1:5000/a:latest"),
             ("ghcr.io/o/p/q:1", "ghcr.io/o/p/q:1"),
         ] {
@@ -230,7 +241,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_is_stable(text in "\\PC{0,80}|[a-zA-Z0-9./:@_-]{0,90}") {
+        fn parsing_never_panics_and_is_stable(text in "\\PC{0,80}|[a-zA-Z0-9./:@_-]{0,90}|([Dd]ocker[.]io|INDEX[.]docker[.]io|LocalHost|a[.]B:1)/[a-z]{1,3}(/[a-z])?(:[A-z])?") {
             if let Ok(reference) = text.parse::<Reference>() {
                 let whole = reference.to_string();
                 prop_assert_eq!(whole.parse::<Reference>().unwrap(), reference.clone());
