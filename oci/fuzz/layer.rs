@@ -5,8 +5,13 @@ use kit_oci::layer::{Layer, Options, fold};
 use kit_spec::tree::{Meta, Tree};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let options =
-        Options { max_entries: 1000, max_file: 1 << 20, max_total: 4 << 20, max_extension: 1 << 16, whiteouts: true };
+    let options = Options {
+        max_entries: 1000,
+        max_file: 1 << 20,
+        max_total: 4 << 20,
+        max_extension: 1 << 16,
+        whiteouts: true,
+    };
     let Ok(layer) = Layer::with_options(bytes, None, options) else { return };
     let mut tree = Tree::new(Meta::default());
     let _ = fold(layer, &mut tree, |_, len, content| {
