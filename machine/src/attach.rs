@@ -12,7 +12,7 @@ use crate::home::{Finding, Home, HomeError, socket};
 use crate::pause::{ANSWER_WITHIN, paused, wait_console};
 use crate::process::{Identity, Process};
 use crate::qmp::{Client, QmpError};
-use crate::running::{KILL_WITHIN, Parts, QUIT_WITHIN, Running, StopError, open_log};
+use crate::running::{KILL_WITHIN, Parts, Running, StopError, open_log, stopping};
 use crate::transcript::KEPT;
 use crate::watch::{tail, trim};
 use kit_spec::machine::Name;
@@ -131,7 +131,7 @@ fn stop_by_socket(dir: &File, process: &Process, grace: Duration) -> Option<Exit
             .map_err(|source| QmpError::Io { command: "connect".into(), source })?;
         // Somebody else may be stopping it, and has the socket meanwhile.
         let mut client = Client::greet(stream, grace.saturating_add(ANSWER_WITHIN))?;
-        for (command, within) in [("system_powerdown", grace), ("quit", QUIT_WITHIN)] {
+        for (command, within) in stopping(grace) {
             client.execute(command, ANSWER_WITHIN)?;
             if gone(within) {
                 return Ok(Some(Exit::of(None, client.shutdown_reason().as_deref(), String::new())));

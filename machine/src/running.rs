@@ -26,6 +26,21 @@ pub(crate) const QUIT_WITHIN: Duration = Duration::from_secs(5);
 /// How long the kernel may take to end a process that was killed.
 pub(crate) const KILL_WITHIN: Duration = Duration::from_secs(10);
 
+/// How soon the power button is pressed again.
+const PRESSED_AGAIN_AFTER: Duration = Duration::from_secs(3);
+
+/// What a monitor is told so that its machine ends, and how long that is waited for after each.
+pub(crate) fn stopping(grace: Duration) -> impl Iterator<Item = (&'static str, Duration)> {
+    let mut left = Some(grace);
+    let presses = std::iter::from_fn(move || {
+        let now = left.take()?;
+        let rest = now.saturating_sub(PRESSED_AGAIN_AFTER);
+        left = (!rest.is_zero()).then_some(rest);
+        Some(("system_powerdown", now.min(PRESSED_AGAIN_AFTER)))
+    });
+    presses.chain([("quit", QUIT_WITHIN)])
+}
+
 /// How long letting go may take: a few answers of the monitor.
 const LET_GO_WITHIN: Duration = Duration::from_secs(30);
 
@@ -232,17 +247,22 @@ impl Running {
     }
 
     /// Stops it: presses the power button and gives the guest that long to turn itself off, then has the monitor
-    /// quit, then kills it. How it ended says which of these it took.
+    /// quit, then kills it. How it ended says which of these it took. The button is pressed again and again: a guest
+    /// that has only just been started does not hear it yet.
     ///
     /// # Errors
     /// When it cannot even be killed.
     pub fn stop(&self, grace: Duration) -> Result<Exit, StopError> {
-        for (command, within) in [("system_powerdown", grace), ("quit", QUIT_WITHIN)] {
+        let mut refused = None;
+        for (command, within) in stopping(grace) {
             // A monitor that does not listen is dealt with by the next means.
-            if self.ask(command).is_ok()
-                && let Ok(exit) = self.feed.wait_exit(within)
-            {
-                return Ok(exit);
+            if refused == Some(command) {
+                continue;
+            }
+            match self.ask(command).map(|()| self.feed.wait_exit(within)) {
+                Ok(Ok(exit)) => return Ok(exit),
+                Ok(Err(_)) => {}
+                Err(_) => refused = Some(command),
             }
         }
         self.kill()
@@ -327,4 +347,21 @@ impl Drop for Running {
 /// The file that the monitor writes, to be read and to be trimmed.
 pub(crate) fn open_log(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_button_is_pressed_again_until_the_grace_is_over() {
+        let told = |secs: u64| -> Vec<(&str, u64)> {
+            let told = stopping(Duration::from_secs(secs));
+            told.map(|(command, within)| (command, within.as_secs())).collect()
+        };
+        let (press, quit) = ("system_powerdown", ("quit", QUIT_WITHIN.as_secs()));
+        assert_eq!(told(7), [(press, 3), (press, 3), (press, 1), quit]);
+        assert_eq!(told(3), [(press, 3), quit]);
+        assert_eq!(told(0), [(press, 0), quit]);
+    }
 }
