@@ -38,6 +38,8 @@ struct Row {
     what: String,
     measured: String,
     limit: String,
+    /// Of the figure to its limit.
+    ratio: String,
     verdict: &'static str,
 }
 
@@ -62,6 +64,7 @@ impl Table {
             what: what.into(),
             measured: text(figure),
             limit: limit.map(text).unwrap_or_default(),
+            ratio: limit.map(|limit| format!("{:.2}", figure / limit)).unwrap_or_default(),
             verdict: match limit {
                 None => "",
                 Some(limit) if figure <= limit => WITHIN,
@@ -97,10 +100,12 @@ const OVER: &str = "OVER";
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.what.len()).chain([self.name.len()]).max().unwrap_or(0);
-        writeln!(f, "{:width$}  {:>16}  {:>16}", self.name, "measured", "limit")?;
+        writeln!(f, "{:width$}  {:>16}  {:>16}  {:>5}", self.name, "measured", "limit", "ratio")?;
         for row in &self.rows {
-            let line =
-                format!("{:width$}  {:>16}  {:>16}  {}", row.what, row.measured, row.limit, row.verdict);
+            let line = format!(
+                "{:width$}  {:>16}  {:>16}  {:>5}  {}",
+                row.what, row.measured, row.limit, row.ratio, row.verdict
+            );
             writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
@@ -118,7 +123,10 @@ mod tests {
         assert!(table.is_within());
         table.seconds("slow", 1.5, Some(1.0));
         assert!(!table.is_within());
-        assert!(table.to_string().contains("slow            1.50 s            1.00 s  OVER"), "{table}");
+        assert!(
+            table.to_string().contains("slow             1.50 s            1.00 s   1.50  OVER"),
+            "{table}"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One `kitc run` beside one `crun run`: the same bundle, the same guest, the same minute, one after the other in turn.
 //! A service of `race.yml` does it and prints hundredths of seconds.
 
-use crate::table::Row;
 use kit_spec::artifact::Format;
+use qemu_tests::bench::Table;
 use qemu_tests::{Boot, Guest, Kitbuild};
 use std::error::Error;
 use std::time::Duration;
@@ -11,7 +11,7 @@ const WITHIN: Duration = Duration::from_secs(180);
 /// Of crun's time.
 const LIMIT: f64 = 0.5;
 
-pub fn measure(kitbuild: &Kitbuild) -> Result<Vec<Row>, Box<dyn Error>> {
+pub fn measure(kitbuild: &Kitbuild, table: &mut Table) -> Result<(), Box<dyn Error>> {
     let node = qemu_tests::workspace().join("qemu-tests/benches/node/race.yml");
     let built = kitbuild.build(&node, Format::KernelInitrd)?;
     let mut guest = Guest::boot(&built, &Boot::default())?;
@@ -25,11 +25,7 @@ pub fn measure(kitbuild: &Kitbuild) -> Result<Vec<Row>, Box<dyn Error>> {
     let (runs, kitc, crun) = (word("runs")?, word("kitc")?, word("crun")?);
     // From hundredths of seconds of all runs.
     let each = |all: f64| all * 10.0 / runs;
-    Ok(vec![Row {
-        name: "kitc run, beside crun".into(),
-        measured: each(kitc),
-        limit: each(crun) * LIMIT,
-        unit: "ms",
-        note: format!("crun {:.0} ms: {:.2} of its time, {runs} runs each", each(crun), kitc / crun),
-    }])
+    table.figure("kitc run, mean of 10: half of crun's", each(kitc), Some(each(crun) * LIMIT), "ms");
+    table.figure("  crun in the same guest", each(crun), None, "ms");
+    Ok(())
 }

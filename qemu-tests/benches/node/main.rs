@@ -13,14 +13,13 @@ mod boot;
 mod containers;
 mod memory;
 mod size;
-mod table;
 
 use qemu_tests::Kitbuild;
+use qemu_tests::bench::Table;
 use std::error::Error;
 use std::process::ExitCode;
-use table::Row;
 
-type Measure = fn(&Kitbuild) -> Result<Vec<Row>, Box<dyn Error>>;
+type Measure = fn(&Kitbuild, &mut Table) -> Result<(), Box<dyn Error>>;
 
 const ALL: [(&str, Measure); 4] = [
     ("size", size::measure),
@@ -39,25 +38,22 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let (mut rows, mut broken) = (Vec::new(), false);
+    let (mut table, mut broken) = (Table::new("node"), false);
     for (name, measure) in ALL {
         if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
             continue;
         }
         eprintln!("measuring: {name}");
-        match measure(&kitbuild) {
-            Ok(more) => rows.extend(more),
-            Err(error) => {
-                broken = true;
-                eprintln!("error: {name}: {error}");
-                let mut cause = error.source();
-                while let Some(error) = cause {
-                    eprintln!("caused by: {error}");
-                    cause = error.source();
-                }
+        if let Err(error) = measure(&kitbuild, &mut table) {
+            broken = true;
+            eprintln!("error: {name}: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprintln!("caused by: {error}");
+                cause = error.source();
             }
         }
     }
-    print!("{}", table::text(&rows));
-    if broken || rows.iter().any(|row| !row.is_ok()) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    print!("{table}");
+    if broken || !table.is_within() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

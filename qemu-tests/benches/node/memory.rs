@@ -1,8 +1,8 @@
 //! PID 1's resident memory on a node with sixteen services that go on printing: the kernel's own sum over its mappings,
 //! printed by one of them. Taken several times, since what grows with time would show; the most counts.
 
-use crate::table::Row;
 use kit_spec::artifact::Format;
+use qemu_tests::bench::Table;
 use qemu_tests::{Boot, Guest, Kitbuild};
 use std::error::Error;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ const TAKEN: usize = 5;
 const WITHIN: Duration = Duration::from_secs(120);
 const LIMIT_KIB: f64 = 2048.0;
 
-pub fn measure(kitbuild: &Kitbuild) -> Result<Vec<Row>, Box<dyn Error>> {
+pub fn measure(kitbuild: &Kitbuild, table: &mut Table) -> Result<(), Box<dyn Error>> {
     let built = kitbuild.build_text("sixteen", &node(), Format::KernelInitrd)?;
     let mut guest = Guest::boot(&built, &Boot::default())?;
     // As init says it; the kernel has failures of its own.
@@ -23,14 +23,10 @@ pub fn measure(kitbuild: &Kitbuild) -> Result<Vec<Row>, Box<dyn Error>> {
     for _ in 0..TAKEN {
         taken.push(kib(&guest.line("gauge: Rss:", WITHIN)?)?);
     }
-    let (first, most) = (taken[0], taken.iter().copied().fold(0.0, f64::max));
-    Ok(vec![Row {
-        name: format!("PID 1 with {SERVICES} services: Rss"),
-        measured: most,
-        limit: LIMIT_KIB,
-        unit: "KiB",
-        note: format!("most of {TAKEN}, the first {first:.0}"),
-    }])
+    let most = taken.iter().copied().fold(0.0, f64::max);
+    table.figure("PID 1 with 16 services, Rss: most of 5", most, Some(LIMIT_KIB), "KiB");
+    table.figure("  the first", taken[0], None, "KiB");
+    Ok(())
 }
 
 /// All print; the last one prints what PID 1 takes, too, once the others are there.
