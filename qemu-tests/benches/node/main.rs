@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    println!("load average {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim_end());
     let (mut table, mut broken) = (Table::new("node"), false);
     for (name, measure) in ALL {
         if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
