@@ -29,7 +29,7 @@ node_packages := kit-init kit-runtime kit-net kit-sysctl
 node_programs := kit-init kit-loader kitctl kitc kit-net kit-sysctl
 
 # What `make bench` runs, see qemu-tests/benches.
-benches := build
+benches := build node
 
 # For tests and scripts: the staged programs, as `make dist` packs them.
 staged_env := KIT_BIN_DIR=$(stage)/bin KIT_PROGRAMS=$(stage)/lib/kit KIT_IMAGES=$(stage)/share/kit/images
