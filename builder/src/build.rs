@@ -15,7 +15,7 @@ use kit_disk::squashfs::Settings;
 use kit_oci::digest::Digest;
 use kit_oci::registry::Client;
 use kit_oci::store::Store;
-use kit_spec::artifact::{Artifact, Format};
+use kit_spec::artifact::{Arch, Artifact, Format};
 use kit_spec::tree::{Meta, Tree, TreePath};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -150,7 +150,7 @@ fn root(locked: &Locked, fetched: &Fetched, build: &Build, report: &Report) -> R
     layers.begin_packing(blobs(locked, fetched), report);
     let mut images = BTreeMap::new();
     for (name, pinned) in &locked.images {
-        let loaded = load(name, pinned, fetched, &mut layers, build);
+        let loaded = load((name, pinned), locked.arch, fetched, &mut layers, build);
         images.insert(
             name.clone(),
             loaded.map_err(|source| BuildError::Image { image: name.clone(), source })?,
@@ -211,8 +211,8 @@ fn blobs(locked: &Locked, fetched: &Fetched) -> impl Iterator<Item = (Digest, u6
 }
 
 fn load(
-    name: &str,
-    pinned: &Pinned,
+    (name, pinned): (&str, &Pinned),
+    arch: Arch,
     fetched: &Fetched,
     layers: &mut Layers,
     build: &Build,
@@ -221,6 +221,7 @@ fn load(
     match pinned {
         Pinned::Packages(pins) => image::from_packages(layers, pins, epoch),
         Pinned::Recipe(recipe, packages) => {
+            image::check_programs(recipe, &build.places.programs, arch)?;
             image::from_recipe(layers, recipe, packages, &build.places.programs, epoch)
         }
         Pinned::Registry(..) | Pinned::Local(..) => {

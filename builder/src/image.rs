@@ -8,6 +8,7 @@ use crate::source::deb;
 use crate::source::debian_root::{self, DebianRootError};
 use crate::source::recipe::{Package, Recipe, RecipeFileKind};
 use kit_oci::digest::Digest;
+use kit_spec::artifact::Arch;
 use kit_spec::lock::PackagePin;
 use kit_spec::tree::{Change, Kind, Meta, PathError, Tree, TreeError, TreePath};
 use sha2::{Digest as _, Sha256};
@@ -74,6 +75,18 @@ pub enum ImageError {
         name: String,
         /// Where it was looked for.
         dir: PathBuf,
+    },
+    /// A program is for another architecture.
+    #[error(
+        "the program `{name}` in {dir} is not for {arch}: --programs names where those are that were built for it"
+    )]
+    ProgramArch {
+        /// Its name.
+        name: String,
+        /// Where it is.
+        dir: PathBuf,
+        /// What is built for.
+        arch: &'static str,
     },
     /// A local file cannot be read.
     #[error("read {path}")]
@@ -142,6 +155,27 @@ pub fn program(dir: &Path, name: &str) -> Result<(u64, Blob), ImageError> {
         return Err(ImageError::Program { name: name.into(), dir: dir.into() });
     }
     local(&at)
+}
+
+/// Checks that the programs of a recipe are for an architecture, by their ELF header (`e_machine`). What is no ELF file,
+/// such as a script, is for all.
+///
+/// # Errors
+/// When one is not, or is not there.
+pub fn check_programs(recipe: &Recipe, dir: &Path, arch: Arch) -> Result<(), ImageError> {
+    let machine: u16 = match arch {
+        Arch::Amd64 => 62,
+        Arch::Arm64 => 183,
+    };
+    for (_, name) in &recipe.programs {
+        let (_, Blob::Bytes(bytes)) = program(dir, name)? else { continue };
+        let other = bytes.starts_with(b"\x7fELF") && bytes.get(18..20) != Some(&machine.to_le_bytes());
+        if other {
+            let arch = deb::debian_name(arch);
+            return Err(ImageError::ProgramArch { name: name.clone(), dir: dir.into(), arch });
+        }
+    }
+    Ok(())
 }
 
 /// An image of a registry, a layout or an archive, from its layers' digests and sizes.
@@ -375,4 +409,24 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub fn bytes(bytes: impl Into<Vec<u8>>) -> Kind<Blob> {
     let bytes: Arc<[u8]> = bytes.into().into();
     Kind::File { len: bytes.len() as u64, content: Blob::Bytes(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_for_another_architecture_is_refused_and_a_script_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(18, 0);
+        elf.extend_from_slice(&[62, 0]);
+        fs::write(dir.path().join("tool"), elf).unwrap();
+        fs::write(dir.path().join("script"), "#!/bin/sh\n").unwrap();
+        let text = "name: x\nprograms: {/tool: tool, /script: script}\n";
+        let recipe = Recipe::parse(text, dir.path(), dir.path()).unwrap();
+        check_programs(&recipe, dir.path(), Arch::Amd64).unwrap();
+        let error = check_programs(&recipe, dir.path(), Arch::Arm64).unwrap_err();
+        assert!(error.to_string().starts_with("the program `tool` in "), "{error}");
+    }
 }

@@ -132,6 +132,7 @@ fn make<'a>(
     let image = match &pinned {
         Pinned::Packages(pins) => image::from_packages(&mut layers, pins, epoch),
         Pinned::Recipe(recipe, pins) => {
+            image::check_programs(recipe, &places.programs, arch)?;
             image::from_recipe(&mut layers, recipe, pins, &places.programs, epoch)
         }
         Pinned::Registry(..) | Pinned::Local(..) => bail!("{reference} is an image already"),
