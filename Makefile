@@ -66,7 +66,7 @@ stage: build
 	@for recipe in images/*/image.yml; do \
 	  from=$${recipe%/image.yml}; to=$(stage)/share/kit/$$from; install -d $$to; \
 	  for path in $$from/*; do \
-	    case $${path##*/} in src|tests|Cargo.toml|clippy.toml) ;; *) cp -r $$path $$to/ ;; esac; \
+	    case $${path##*/} in src|tests|fuzz|Cargo.toml|clippy.toml) ;; *) cp -r $$path $$to/ ;; esac; \
 	  done; \
 	done
 	@install -d $(stage)/share/kit/yaml && install -m 0644 yaml/*.yml $(stage)/share/kit/yaml/
