@@ -8,6 +8,7 @@ use kit_oci::bundle::layout::Roots;
 use kit_oci::bundle::root::{FurnishError, ResolvConf, furnish};
 use kit_oci::bundle::{self, BundleError};
 use kit_spec::node::container::{ImageDefaults, SettleError, User};
+use kit_spec::node::settings::Mount;
 use kit_spec::node::{ContainerSettings, IdMap, ImageRef, Runtime, Section};
 use kit_spec::plan::{Service, Task};
 use kit_spec::tree::{Meta, PathError, Tree, TreeError, TreePath};
@@ -46,6 +47,17 @@ pub enum ContainerError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// Its root is read-only and lacks a directory or file to mount on: nobody can make that on the node.
+    #[error(
+        "its root is read-only and has no {destination} to mount {what} on: put that into the image, or let the root \
+         be written to"
+    )]
+    NoMountPoint {
+        /// Where in the container.
+        destination: String,
+        /// What.
+        what: String,
     },
     /// Its runtime.json cannot be written.
     #[error("write runtime.json")]
@@ -204,10 +216,15 @@ impl<'a> Bundles<'a> {
         for path in &place.dirs {
             tree.put(path, Meta::root_owned(0o755, epoch), kit_spec::tree::Kind::Dir)?;
         }
-        if let Some(unpack) = &place.unpack {
+        if place.unpack.is_some() || container.readonly {
             let mut own = image.tree.clone();
             furnish(&mut own, ResolvConf::Empty, epoch, text)?;
-            tree.merge(unpack, own)?;
+            if container.readonly {
+                mount_points(&container.mounts, &own)?;
+            }
+            if let Some(unpack) = &place.unpack {
+                tree.merge(unpack, own)?;
+            }
         }
         let config = bundle::config_json(&container)?;
         let runtime = place.with_mounts(container.runtime);
@@ -216,6 +233,32 @@ impl<'a> Bundles<'a> {
             tree.put(&path, Meta::root_owned(0o644, epoch), bytes(text))?;
         }
         Ok((place.bundle.to_string(), runtime))
+    }
+}
+
+/// Each mount has its place in the root, or in what is mounted above it.
+fn mount_points(mounts: &[Mount], root: &Tree<Blob>) -> Result<(), ContainerError> {
+    let mut mounted: Vec<TreePath> = Vec::new();
+    for mount in mounts {
+        let destination = TreePath::parse(&mount.destination)?;
+        let leads_to = leads_to(root, &destination)?;
+        if !mounted.iter().any(|above| leads_to.starts_with(above)) && root.follow(&destination).is_none() {
+            return Err(ContainerError::NoMountPoint {
+                destination: mount.destination.clone(),
+                what: if mount.source.is_empty() { &mount.kind } else { &mount.source }.clone(),
+            });
+        }
+        mounted.push(leads_to);
+    }
+    Ok(())
+}
+
+/// A path as far as it is there without symbolic links, and the rest as it is.
+fn leads_to(root: &Tree<Blob>, path: &TreePath) -> Result<TreePath, PathError> {
+    match (root.real_path(path), path.file_name()) {
+        (Some(real), _) => Ok(real),
+        (None, Some(name)) => Ok(leads_to(root, &path.parent())?.join(&TreePath::parse(name)?)),
+        (None, None) => Ok(TreePath::root()),
     }
 }
 
@@ -251,4 +294,44 @@ fn user(image: &Image, inputs: &Inputs) -> Result<Option<User>, ContainerError> 
     account::resolve(user, &text("etc/passwd")?, &text("etc/group")?)
         .map(Some)
         .map_err(|source| ContainerError::Account { user: user.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kit_spec::tree::Kind;
+
+    fn mount(destination: &str) -> Mount {
+        Mount {
+            destination: destination.into(),
+            kind: "bind".into(),
+            source: "/src".into(),
+            options: Vec::new(),
+            uid_mappings: Vec::new(),
+            gid_mappings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_mount_needs_a_place_in_a_root_that_cannot_be_written() {
+        let mut root: Tree<Blob> = Tree::new(Meta::root_owned(0o755, 0));
+        let mut put = |path: &str, kind| {
+            root.put(&path.parse().unwrap(), Meta::root_owned(0o755, 0), kind).unwrap();
+        };
+        put("run", Kind::Dir);
+        put("var", Kind::Dir);
+        put("var/run", Kind::Symlink(b"/run".as_slice().into()));
+        let missing = |destinations: &[&str]| {
+            let mounts: Vec<Mount> = destinations.iter().map(|at| mount(at)).collect();
+            mount_points(&mounts, &root).err().map(|error| error.to_string())
+        };
+        assert_eq!(missing(&["/run", "/var/run", "/run/made/in/the/mount", "/var/run/made/too"]), None);
+        assert_eq!(
+            missing(&["/run", "/data"]).unwrap(),
+            "its root is read-only and has no /data to mount /src on: put that into the image, or let the root be written to"
+        );
+        // What is mounted later makes no place for what is mounted before.
+        assert!(missing(&["/run/x", "/run"]).is_some());
+        assert!(missing(&["/runner"]).is_some());
+    }
 }
