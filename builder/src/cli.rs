@@ -422,7 +422,7 @@ fn run(cli: Cli, report: &Report) -> anyhow::Result<ExitCode> {
         Command::Build(args) => command::build::run(&global, args, report)?,
         Command::Run(args) => return command::run::run(&global, args, report, watch),
         Command::Ps => command::machines::ps(report)?,
-        Command::Console(args) => return command::machines::console(&args.name),
+        Command::Console(args) => return command::machines::console(&args.name, watch),
         Command::Stop(args) => command::machines::stop(&args, report)?,
         Command::Check(args) => command::check::run(&args, report)?,
         Command::Lock(args) => command::lock::run(&global, args, report)?,

@@ -10,9 +10,12 @@ use std::ffi::c_int;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// What a process ends with, plus the signal, when it was told to end by one.
+const BY_SIGNAL: u8 = 128;
 /// The signals by which a process is told to end.
 const ENDING: [c_int; 3] = [SIGINT, SIGTERM, SIGHUP];
 
@@ -44,6 +47,12 @@ impl Signals {
     /// The signal that came last, if one did.
     pub fn which(&self) -> Option<c_int> {
         c_int::try_from(self.which.load(Ordering::SeqCst)).ok().filter(|signal| *signal != 0)
+    }
+
+    /// What a process ends with that was told to end by the signal that came last.
+    pub fn exit_code(&self) -> ExitCode {
+        let signal = self.which().and_then(|signal| u8::try_from(signal).ok());
+        ExitCode::from(BY_SIGNAL + signal.unwrap_or_default())
     }
 
     /// Something that becomes readable when a signal comes.

@@ -2,6 +2,8 @@
 
 use crate::cli::StopArgs;
 use crate::report::Report;
+use crate::signals::Signals;
+use crate::temporary::Watch;
 use anyhow::Context;
 use kit_machine::console::{Left, Relay, relay};
 use kit_spec::machine::Name;
@@ -30,16 +32,27 @@ pub fn stop(args: &StopArgs, report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn console(name: &Name) -> anyhow::Result<ExitCode> {
+pub fn console(name: &Name, watch: Watch) -> anyhow::Result<ExitCode> {
+    // A signal leaves the console as its escape does, with the terminal as it was.
+    let mut signals = Signals::take().context("prepare for signals")?;
+    let told = signals.readable().context("prepare for signals")?;
+    drop(watch);
     let running = kit_machine::attach(name).with_context(|| format!("join the console of {name}"))?;
     let mut console = running.console();
     console.seek_to_last(20);
     let (input, output) = (io::stdin(), io::stdout());
-    let ends = Relay { input: input.as_fd(), output: output.as_fd(), escape: Relay::ESCAPE, cancel: None };
+    let ends = Relay {
+        input: input.as_fd(),
+        output: output.as_fd(),
+        escape: Relay::ESCAPE,
+        cancel: Some(told.as_fd()),
+    };
     let left = relay(&mut console, ends);
     if !matches!(left, Ok(Left::Ended)) {
         running.detach().with_context(|| format!("leave {name} running"))?;
     }
-    left.with_context(|| format!("the console of {name}"))?;
-    Ok(ExitCode::SUCCESS)
+    match left.with_context(|| format!("the console of {name}"))? {
+        Left::Cancelled => Ok(signals.exit_code()),
+        Left::Escape | Left::Ended => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -21,8 +21,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What a process ends with, plus the signal, when it was told to end by one; and what `timeout` ends with.
-const BY_SIGNAL: u8 = 128;
+/// What `timeout` ends with.
 const TIMED_OUT: u8 = 124;
 
 pub fn run(global: &Global, args: RunArgs, report: &Report, watch_build: Watch) -> anyhow::Result<ExitCode> {
@@ -258,8 +257,7 @@ fn watch(
             if timed_out {
                 report.warning("the machine was ended: its time is over");
             }
-            let signal = signals.which().and_then(|signal| u8::try_from(signal).ok());
-            Ok(ExitCode::from(if timed_out { TIMED_OUT } else { BY_SIGNAL + signal.unwrap_or_default() }))
+            Ok(if timed_out { ExitCode::from(TIMED_OUT) } else { signals.exit_code() })
         }
     }
 }

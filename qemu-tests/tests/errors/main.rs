@@ -5,10 +5,14 @@ mod session;
 use qemu_tests::guest::until;
 use qemu_tests::kitbuild::tool;
 use qemu_tests::{Kitbuild, or_skip};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::tcgetattr;
 use session::Session;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// A node that boots and does nothing.
@@ -336,11 +340,33 @@ fn a_machine_that_is_detached_is_listed_and_stopped() {
         session.kitbuild(&["run", "--detach", "--name", &name, "--lock", "lock", "node.yml"]).output();
     let again = again.expect("kitbuild runs");
     assert!(String::from_utf8_lossy(&again.stderr).contains(&format!("a machine `{name}` runs already")));
+    assert_console_gives_the_terminal_back(&session, &name);
+    assert!(listed(), "{name} ended with its console");
     let stopped = session.kitbuild(&["stop", &name, "--grace", "2"]).output().expect("kitbuild runs");
     assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
     assert!(!listed(), "{name} is still listed");
     assert_eq!(session::processes_with(&name), Vec::<u32>::new(), "left running");
     session.assert_clean();
+}
+
+/// A console that is told to end leaves the terminal as it found it, and the machine running.
+fn assert_console_gives_the_terminal_back(session: &Session, machine: &str) {
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&controller).and_then(|()| unlockpt(&controller)).expect("a terminal");
+    let name = ptsname(&controller, Vec::new()).expect("its name");
+    let terminal = File::options().read(true).write(true).open(OsStr::from_bytes(name.to_bytes()));
+    let terminal = terminal.expect("the terminal");
+    let settings = || format!("{:?}", tcgetattr(&terminal).expect("its settings"));
+    let before = settings();
+    let end = || Stdio::from(terminal.try_clone().expect("a descriptor"));
+    let mut command = session.kitbuild(&["console", machine]);
+    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("kitbuild runs");
+    let raw = until(Duration::from_secs(30), || (settings() != before).then_some(()));
+    assert!(raw.is_some(), "the terminal is not the console's");
+    session::signal(&child, "TERM");
+    let status = session::wait(&mut child, Duration::from_secs(30));
+    assert_eq!(status.code(), Some(143));
+    assert_eq!(settings(), before);
 }
 
 #[test]
