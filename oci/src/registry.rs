@@ -31,6 +31,7 @@ mod credentials;
 mod download;
 mod endpoint;
 mod error;
+mod hosts;
 mod http;
 mod roots;
 mod upload;
@@ -39,11 +40,13 @@ mod url;
 pub use credentials::{Credential, CredentialError, Credentials, Secret};
 pub use endpoint::{Mirror, MirrorError};
 pub use error::{RegistryError, RequestError, Transport};
+pub use hosts::{Hosts, HostsError, HostsFault};
 pub use roots::{Roots, RootsError};
 pub use url::UrlError;
 
 use auth::{Auth, Purpose};
 use endpoint::Endpoint;
+use hosts::Action;
 use http::{Http, Reply, Request};
 
 /// How registries are spoken to. The default knows no mirrors, no credentials and the built-in authorities.
@@ -51,6 +54,8 @@ use http::{Http, Reply, Request};
 pub struct Options {
     /// Whom to ask before a registry, in order.
     pub mirrors: Vec<Mirror>,
+    /// What is configured for registries, a file each; asked after the mirrors.
+    pub hosts: Hosts,
     /// Hosts, `host` or `host:port`, to which plain http is spoken. This machine need not be listed.
     pub plain_http: Vec<String>,
     /// Who we are.
@@ -123,6 +128,7 @@ pub struct Client {
     http: Http,
     auth: Auth,
     mirrors: Vec<Mirror>,
+    hosts: Hosts,
     plain: Vec<String>,
     retry: Retry,
     /// Mirrors that did not answer at all, and when.
@@ -160,6 +166,7 @@ impl Client {
             http: Http::new(&options),
             auth: Auth::new(options.credentials),
             mirrors: options.mirrors,
+            hosts: options.hosts,
             plain: options.plain_http,
             retry: options.retry,
             absent: Mutex::default(),
@@ -193,6 +200,7 @@ impl Client {
     pub fn resolve(&self, reference: &Reference) -> Result<Descriptor, RegistryError> {
         self.ask(
             reference,
+            Action::Resolve,
             || format!("resolve {reference}"),
             |endpoint| {
                 self.retrying(|| match self.head(endpoint, reference)? {
@@ -210,8 +218,11 @@ impl Client {
     /// # Errors
     /// [`RegistryError`].
     pub fn manifest(&self, reference: &Reference) -> Result<Fetched, RegistryError> {
+        // By a tag it resolves at the same time.
+        let action = if reference.digest().is_some() { Action::Pull } else { Action::Resolve };
         self.ask(
             reference,
+            action,
             || format!("get the manifest of {reference}"),
             |endpoint| self.retrying(|| self.get(endpoint, reference)).map_err(Fault::from),
         )
@@ -278,11 +289,12 @@ impl Client {
     fn ask<T>(
         &self,
         reference: &Reference,
+        to: Action,
         action: impl Fn() -> String,
         mut from: impl FnMut(&Endpoint) -> Result<T, Fault>,
     ) -> Result<T, RegistryError> {
         let registry = reference.registry();
-        let endpoints = Endpoint::of(registry, &self.mirrors, &self.plain)
+        let endpoints = Endpoint::of(registry, &self.mirrors, &self.hosts, &self.plain, to)
             .map_err(|source| RegistryError::Name { registry: registry.to_owned(), source })?;
         let mut before = Vec::new();
         for endpoint in endpoints {
@@ -306,7 +318,7 @@ impl Client {
     }
 
     fn origin(&self, registry: &str) -> Result<Endpoint, RegistryError> {
-        Endpoint::origin(registry, &self.plain)
+        Endpoint::origin(registry, &self.hosts, &self.plain)
             .map_err(|source| RegistryError::Name { registry: registry.to_owned(), source })
     }
 
@@ -340,7 +352,7 @@ impl Client {
     /// One request, with one login if it is refused. Statuses that may pass are errors already.
     fn once(&self, call: &Call) -> Result<Reply, RequestError> {
         let purpose = call.purpose();
-        let mut request = call.request.clone();
+        let mut request = call.request();
         request.authorization = self.auth.header(&self.http, &purpose)?;
         let mut reply = self.http.send(&request)?;
         if reply.status == 401 && reply.is_direct {
@@ -383,12 +395,23 @@ impl fmt::Debug for Client {
 }
 
 impl Call<'_> {
+    /// The request, with what its endpoint wants besides.
+    fn request(&self) -> Request {
+        let mut request = self.request.clone();
+        if request.url.origin() == self.endpoint.root().origin() {
+            request.own = self.endpoint.headers().clone();
+            request.tls = self.endpoint.tls();
+        }
+        request
+    }
+
     fn purpose(&self) -> Purpose {
         let scope = match self.repository {
             "" => String::new(),
             repository => format!("repository:{}:{}", self.endpoint.repository(repository), self.actions),
         };
-        Purpose { origin: self.request.url.origin(), host: self.endpoint.host(), scope }
+        let (host, tls) = (self.endpoint.host(), self.endpoint.tls());
+        Purpose { origin: self.request.url.origin(), host, scope, tls }
     }
 }
 

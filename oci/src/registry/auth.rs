@@ -18,6 +18,7 @@ use serde::Deserialize;
 use super::challenge::{self, Challenge};
 use super::credentials::{Credential, Credentials, Secret};
 use super::error::RequestError;
+use super::hosts::TlsId;
 use super::http::{Http, Reply, Request};
 use super::url::{Origin, Url, encode};
 
@@ -58,6 +59,8 @@ pub(super) struct Purpose {
     pub(super) host: String,
     /// Such as `repository:library/nginx:pull`; empty for no repository.
     pub(super) scope: String,
+    /// Whose certificates are believed of it.
+    pub(super) tls: TlsId,
 }
 
 #[derive(Deserialize)]
@@ -156,7 +159,10 @@ impl Auth {
                 if let Some(Credential::Bearer(token)) = credential {
                     return Ok(Some(bearer(&token)));
                 }
-                let token = fetch(http, realm, service.as_deref(), scope, credential.as_ref())?;
+                // The registry's own settings are not for another host that gives out its tokens.
+                let tls = if realm.origin() == purpose.origin { purpose.tls } else { TlsId::default() };
+                let asked = Realm { url: realm, service: service.as_deref(), tls };
+                let token = fetch(http, &asked, scope, credential.as_ref())?;
                 let secret = token.secret.clone();
                 state.tokens.insert(key, token);
                 Ok(Some(secret))
@@ -189,25 +195,32 @@ fn bearer(token: &Secret) -> Secret {
     Secret::new(format!("Bearer {}", token.expose()))
 }
 
+/// Who gives out tokens.
+struct Realm<'a> {
+    url: &'a Url,
+    service: Option<&'a str>,
+    tls: TlsId,
+}
+
 /// Asks a realm for a token.
 fn fetch(
     http: &Http,
-    realm: &Url,
-    service: Option<&str>,
+    realm: &Realm,
     scope: &str,
     credential: Option<&Credential>,
 ) -> Result<Token, RequestError> {
     let asked = Instant::now();
     let reply = if let Some(Credential::Identity(identity)) = credential {
-        exchange_identity(http, realm, service, scope, identity)?
+        exchange_identity(http, realm, scope, identity)?
     } else {
-        let mut url = realm.clone();
-        for (key, value) in [("service", service), ("scope", Some(scope))] {
+        let mut url = realm.url.clone();
+        for (key, value) in [("service", realm.service), ("scope", Some(scope))] {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 url = url.with(key, value);
             }
         }
         let mut request = Request::new("GET", url);
+        request.tls = realm.tls;
         if let Some(Credential::Password { user, password }) = credential {
             request.authorization = Some(basic(user, password));
         }
@@ -238,21 +251,21 @@ fn fetch(
 /// Exchanges an identity token for a bearer token (distribution, "OAuth2 Token Authentication").
 fn exchange_identity(
     http: &Http,
-    realm: &Url,
-    service: Option<&str>,
+    realm: &Realm,
     scope: &str,
     identity: &Secret,
 ) -> Result<Reply, RequestError> {
     let form = [
         ("grant_type", "refresh_token"),
         ("client_id", "kit"),
-        ("service", service.unwrap_or_default()),
+        ("service", realm.service.unwrap_or_default()),
         ("scope", scope),
         ("refresh_token", identity.expose()),
     ]
     .map(|(key, value)| format!("{key}={}", encode(value)))
     .join("&");
-    let request =
-        Request::new("POST", realm.clone()).header("content-type", "application/x-www-form-urlencoded");
+    let mut request =
+        Request::new("POST", realm.url.clone()).header("content-type", "application/x-www-form-urlencoded");
+    request.tls = realm.tls;
     http.send_body(&request, form.len() as u64, &mut form.as_bytes())
 }

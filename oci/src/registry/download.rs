@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::thread;
 
 use super::error::{RegistryError, RequestError, Transport};
+use super::hosts::Action;
 use super::http::{Reply, ReplyBody, Request};
 use super::{Call, Client, Endpoint, Fault, expect};
 use crate::digest::Mismatch;
@@ -35,7 +36,7 @@ impl Client {
         let digest = part.digest().clone();
         let action = || format!("fetch blob {digest} of {reference}");
         let mut slot = Some(part);
-        self.ask(reference, action, |endpoint| {
+        self.ask(reference, Action::Pull, action, |endpoint| {
             loop {
                 let Some(mut part) = slot.take() else { return Ok(()) };
                 let is_mixed = part.length() > 0;

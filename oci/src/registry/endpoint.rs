@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::hosts::{Action, Headers, Host, Hosts, TlsId};
 use super::url::{Scheme, Url, UrlError};
 
 /// The names of Docker Hub, any of which means all.
@@ -35,10 +36,18 @@ pub struct MirrorError {
 }
 
 /// One place to ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     base: Url,
+    /// The path of the protocol, `/v2/` of most.
+    api: String,
+    /// What is put before a repository's name.
+    prefix: String,
+    /// Which registry is meant, where that is not the one asked.
     namespace: Option<String>,
+    is_mirror: bool,
+    headers: Headers,
+    tls: TlsId,
 }
 
 impl Mirror {
@@ -83,32 +92,73 @@ impl FromStr for Mirror {
 }
 
 impl Endpoint {
-    /// Where to ask for a repository of `registry`: mirrors first, the registry itself last. `plain` are the hosts
-    /// that are spoken to without TLS, besides this machine.
+    /// Where to ask for a repository of `registry`: mirrors first, then what is configured for the registry, the registry
+    /// itself last. `plain` are the hosts that are spoken to without TLS, besides this machine.
     pub(crate) fn of(
         registry: &str,
         mirrors: &[Mirror],
+        hosts: &Hosts,
         plain: &[String],
+        action: Action,
     ) -> Result<Vec<Endpoint>, UrlError> {
         let mut chosen: Vec<&Mirror> = mirrors.iter().filter(|mirror| mirror.serves(registry)).collect();
         if chosen.is_empty() {
             chosen = mirrors.iter().filter(|mirror| mirror.registry == "*").collect();
         }
+        // A mirror holds what others made.
+        if action == Action::Push {
+            chosen.clear();
+        }
         let mut endpoints: Vec<Endpoint> = chosen
             .into_iter()
-            .map(|mirror| Endpoint { base: mirror.base.clone(), namespace: Some(registry.to_owned()) })
+            .map(|mirror| Endpoint {
+                prefix: mirror.base.path().trim_matches('/').to_owned(),
+                namespace: Some(registry.to_owned()),
+                is_mirror: true,
+                ..Endpoint::at(mirror.base.clone())
+            })
             .collect();
-        endpoints.push(Endpoint::origin(registry, plain)?);
+        let own = Endpoint::origin(registry, hosts, plain)?;
+        endpoints.extend(hosts.of(registry).iter().filter(|host| host.can(action)).map(|host| {
+            let endpoint = Endpoint::configured(host);
+            let is_other = endpoint.base.origin() != own.base.origin();
+            Endpoint { namespace: is_other.then(|| registry.to_owned()), is_mirror: true, ..endpoint }
+        }));
+        endpoints.push(own);
         Ok(endpoints)
     }
 
-    /// The registry itself.
-    pub(crate) fn origin(registry: &str, plain: &[String]) -> Result<Endpoint, UrlError> {
+    /// The registry itself: what is configured as such, or what its name says.
+    pub(crate) fn origin(registry: &str, hosts: &Hosts, plain: &[String]) -> Result<Endpoint, UrlError> {
+        if let Some(server) = hosts.server(registry) {
+            return Ok(Endpoint::configured(server));
+        }
         let host = if HUB_NAMES.contains(&registry) { HUB_HOST } else { registry };
         let tls = Url::of_host(Scheme::Https, host)?;
         let without = Url::of_host(Scheme::Http, host)?;
         let is_plain = without.is_loopback() || plain.iter().any(|name| without.is_host(name));
-        Ok(Endpoint { base: if is_plain { without } else { tls }, namespace: None })
+        Ok(Endpoint::at(if is_plain { without } else { tls }))
+    }
+
+    fn at(base: Url) -> Endpoint {
+        Endpoint {
+            base,
+            api: "/v2/".into(),
+            prefix: String::new(),
+            namespace: None,
+            is_mirror: false,
+            headers: Headers::default(),
+            tls: TlsId::default(),
+        }
+    }
+
+    fn configured(host: &Host) -> Endpoint {
+        Endpoint {
+            api: host.api.clone(),
+            headers: host.headers.clone(),
+            tls: host.tls,
+            ..Endpoint::at(host.base.clone())
+        }
     }
 
     /// The address of something in a repository, such as `manifests/latest`.
@@ -123,13 +173,12 @@ impl Endpoint {
 
     /// The address that says whether the protocol is spoken, and to whom.
     pub(crate) fn root(&self) -> Url {
-        self.base.with_path("/v2/")
+        self.base.with_path(&self.api)
     }
 
     /// The repository's name at this endpoint.
     pub(crate) fn repository(&self, repository: &str) -> String {
-        let prefix = self.base.path().trim_matches('/');
-        if prefix.is_empty() { repository.to_owned() } else { format!("{prefix}/{repository}") }
+        if self.prefix.is_empty() { repository.to_owned() } else { format!("{}/{repository}", self.prefix) }
     }
 
     /// The name under which credentials for it are kept.
@@ -137,8 +186,19 @@ impl Endpoint {
         self.base.host_and_port()
     }
 
+    /// Whether others are asked if it fails.
     pub(crate) fn is_mirror(&self) -> bool {
-        self.namespace.is_some()
+        self.is_mirror
+    }
+
+    /// What it wants to be told with each request.
+    pub(crate) fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// Whose certificates are believed of it.
+    pub(crate) fn tls(&self) -> TlsId {
+        self.tls
     }
 }
 
@@ -154,7 +214,8 @@ mod tests {
 
     fn asked(registry: &str, mirrors: &[&str]) -> Vec<String> {
         let mirrors: Vec<Mirror> = mirrors.iter().map(|text| text.parse().unwrap()).collect();
-        let endpoints = Endpoint::of(registry, &mirrors, &["listed.example:5000".to_owned()]).unwrap();
+        let plain = ["listed.example:5000".to_owned()];
+        let endpoints = Endpoint::of(registry, &mirrors, &Hosts::default(), &plain, Action::Pull).unwrap();
         endpoints.iter().map(|endpoint| endpoint.url("a/b", "manifests/t").for_the_wire()).collect()
     }
 

@@ -14,7 +14,7 @@ use ureq::{Agent, Body, SendBody, Timeout};
 
 use super::credentials::Secret;
 use super::error::{CONNECTING, RequestError, Transport};
-use super::roots::Roots;
+use super::hosts::{Headers, Tls, TlsId};
 use super::url::Url;
 use super::{Options, Timeouts};
 
@@ -24,8 +24,9 @@ const USER_AGENT: &str = concat!("kit/", env!("CARGO_PKG_VERSION"));
 
 /// Sends requests.
 pub(super) struct Http {
-    outside: Agent,
-    loopback: Agent,
+    /// By [`TlsId`]: the first is for all that have no settings of their own.
+    outside: Vec<Agent>,
+    loopback: Vec<Agent>,
     plain: Vec<String>,
     timeouts: Timeouts,
 }
@@ -37,6 +38,9 @@ pub(super) struct Request {
     pub(super) url: Url,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) authorization: Option<Secret>,
+    /// What is for the server that is asked, and for no other that it leads to.
+    pub(super) own: Headers,
+    pub(super) tls: TlsId,
 }
 
 /// An answer whose body has not been read.
@@ -64,7 +68,14 @@ pub(super) struct ReplyBody {
 
 impl Request {
     pub(super) fn new(method: &'static str, url: Url) -> Request {
-        Request { method, url, headers: Vec::new(), authorization: None }
+        Request {
+            method,
+            url,
+            headers: Vec::new(),
+            authorization: None,
+            own: Headers::default(),
+            tls: TlsId::default(),
+        }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Request {
@@ -77,12 +88,13 @@ impl Http {
     pub(super) fn new(options: &Options) -> Http {
         let mut plain = options.plain_http.clone();
         plain.extend(options.mirrors.iter().filter_map(super::endpoint::Mirror::plain_host));
-        Http {
-            outside: agent(&options.roots, options.timeouts, true),
-            loopback: agent(&options.roots, options.timeouts, false),
-            plain,
-            timeouts: options.timeouts,
-        }
+        plain.extend(options.hosts.plain_hosts());
+        let all = [Tls { roots: options.roots.clone(), verify: true }];
+        let agents = |by_proxy| {
+            let settings = all.iter().chain(options.hosts.tls());
+            settings.map(|tls| agent(tls, options.timeouts, by_proxy)).collect()
+        };
+        Http { outside: agents(true), loopback: agents(false), plain, timeouts: options.timeouts }
     }
 
     /// Sends a request without a body and follows redirects.
@@ -99,6 +111,8 @@ impl Http {
             let target = self.redirect(&reply)?;
             if target.origin() != request.url.origin() {
                 request.authorization = None;
+                request.own = Headers::default();
+                request.tls = TlsId::default();
                 is_direct = false;
             }
             request.url = target;
@@ -144,6 +158,9 @@ impl Http {
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
+        for (name, value) in request.own.iter() {
+            builder = builder.header(name.clone(), value.clone());
+        }
         if let Some(secret) = &request.authorization {
             let mut value = HeaderValue::from_str(secret.expose())
                 .map_err(|_| http(&"the credential has characters that no header takes"))?;
@@ -151,7 +168,8 @@ impl Http {
             builder = builder.header(header::AUTHORIZATION, value);
         }
         let message = builder.body(body).map_err(|_| http(&"the request cannot be written"))?;
-        let agent = if loopback { &self.loopback } else { &self.outside };
+        let agents = if loopback { &self.loopback } else { &self.outside };
+        let agent = &agents[request.tls.index()];
         let (parts, body) =
             agent.run(message).map_err(|error| failed(transport(error, self.timeouts)))?.into_parts();
         Ok(Reply {
@@ -166,8 +184,8 @@ impl Http {
     }
 }
 
-fn agent(roots: &Roots, timeouts: Timeouts, by_proxy: bool) -> Agent {
-    let tls = TlsConfig::builder().root_certs(roots.for_tls()).build();
+fn agent(tls: &Tls, timeouts: Timeouts, by_proxy: bool) -> Agent {
+    let tls = TlsConfig::builder().root_certs(tls.roots.for_tls()).disable_verification(!tls.verify).build();
     let mut config = Agent::config_builder()
         .tls_config(tls)
         .http_status_as_error(false)

@@ -5,6 +5,7 @@ use std::io::Read;
 use oci_spec::image::{Descriptor, MediaType};
 
 use super::error::{RegistryError, RequestError};
+use super::hosts::Action;
 use super::http::{Reply, Request};
 use super::url::Url;
 use super::{Call, Client, Endpoint, Fault, expect};
@@ -138,6 +139,8 @@ impl Client {
             Call { request: request.clone(), ..call(endpoint, reference, "PUT", request.url.clone()) }
                 .purpose();
         if own {
+            request.own = endpoint.headers().clone();
+            request.tls = endpoint.tls();
             request.authorization = self.auth.header(&self.http, &purpose)?;
         }
         let mut watched = Watched { inner: content, failed: None };
@@ -162,15 +165,18 @@ impl Client {
         }
     }
 
-    /// Does something at the registry itself.
+    /// Does something at the first place that takes what is pushed: the registry itself, unless another is configured.
     fn tell<T>(
         &self,
         reference: &Reference,
         action: impl Fn() -> String,
         act: impl FnOnce(&Endpoint) -> Result<T, Fault>,
     ) -> Result<T, RegistryError> {
-        let endpoint = self.origin(reference.registry())?;
-        act(&endpoint).map_err(|fault| match fault {
+        let registry = reference.registry();
+        let endpoints = Endpoint::of(registry, &self.mirrors, &self.hosts, &self.plain, Action::Push)
+            .map_err(|source| RegistryError::Name { registry: registry.to_owned(), source })?;
+        let endpoint = &endpoints[0];
+        act(endpoint).map_err(|fault| match fault {
             Fault::Stop(error) => error,
             Fault::Request(source) => RegistryError::Request {
                 action: action(),

@@ -3,6 +3,7 @@
 
 mod archives;
 mod choosing;
+mod configured;
 mod faults;
 mod login;
 mod peers;

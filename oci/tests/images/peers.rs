@@ -18,7 +18,7 @@ fn reference(text: String) -> Reference {
     text.parse().unwrap()
 }
 
-fn copy(from: &str, to: &str, more: &[&str]) {
+pub fn copy(from: &str, to: &str, more: &[&str]) {
     run(
         "skopeo",
         &[&["copy", "--quiet", "--dest-tls-verify=false", "--src-tls-verify=false", from, to][..], more]
@@ -216,7 +216,7 @@ fn an_index_is_pushed_and_each_platform_is_what_skopeo_chooses() {
 }
 
 /// A certificate for localhost and 127.0.0.1, signed by an authority of our own: `ca.pem`, `tls.pem`, `tls.key`.
-fn certificate(below: &Path) {
+pub fn certificate(below: &Path) {
     let file = |name: &str| below.join(name).display().to_string();
     let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=an authority of the test"];
