@@ -42,6 +42,9 @@ pub struct Global {
     /// Ask another registry first: REGISTRY=URL, or `*=URL` for all
     #[arg(long, global = true, value_name = "REGISTRY=URL")]
     pub mirror: Vec<String>,
+    /// What is configured for registries: DIR/REGISTRY/hosts.toml, as containerd has it
+    #[arg(long, global = true, value_name = "DIR", env = "KIT_REGISTRIES", hide_env_values = true)]
+    pub registries: Option<PathBuf>,
     /// Say what happens as JSON, an object a line, on standard output
     #[arg(long, global = true)]
     pub json: bool,

@@ -99,7 +99,7 @@ impl Kitbuild {
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).stdin(Stdio::null());
-        for name in ["KIT_PROGRAMS", "KIT_IMAGES", "KIT_CACHE", "SOURCE_DATE_EPOCH"] {
+        for name in ["KIT_PROGRAMS", "KIT_IMAGES", "KIT_CACHE", "KIT_REGISTRIES", "SOURCE_DATE_EPOCH"] {
             command.env_remove(name);
         }
         command

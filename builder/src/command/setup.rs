@@ -6,7 +6,7 @@ use crate::report::{Report, count};
 use crate::resolve::{Locked, Sources, resolve};
 use anyhow::{Context, anyhow, bail};
 use kit_oci::reference::Reference;
-use kit_oci::registry::{Client, Credentials, Mirror, Options, Roots};
+use kit_oci::registry::{Client, Credentials, Hosts, Mirror, Options, Roots};
 use kit_oci::store::{Name, Store};
 use kit_spec::artifact::{Arch, Format};
 use kit_spec::lock::Lock;
@@ -144,7 +144,13 @@ pub fn client(global: &Global, offline: bool) -> anyhow::Result<Option<Client>> 
     }
     let credentials = Credentials::from_env().context("read registry credentials")?;
     let roots = Roots::of_the_machine().context("read the machine's certificates")?;
-    Ok(Some(Client::new(Options { mirrors, credentials, roots, ..Options::default() })))
+    let hosts = match &global.registries {
+        // One that was named must be there.
+        Some(dir) if !dir.is_dir() => bail!("--registries {}: it is not a directory", dir.display()),
+        Some(dir) => Hosts::load(dir, &roots)?,
+        None => Hosts::default(),
+    };
+    Ok(Some(Client::new(Options { mirrors, hosts, credentials, roots, ..Options::default() })))
 }
 
 /// Opens the store.
