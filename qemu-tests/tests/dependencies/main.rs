@@ -26,9 +26,13 @@ const LICENCES: &[&str] = &[
 
 /// Packages that are there in more than one version, and why nothing can be done about it here.
 const TWICE: &[(&str, &str)] = &[
+    ("base64", "tonic is still on 0.22"),
     ("embedded-io", "in the graph for optional features of postcard that nobody asks for; not built"),
     ("getrandom", "ring, below rustls, is still on 0.2"),
+    ("hashbrown", "petgraph, below prost-build, is still on 0.15; at build time only"),
+    ("prettyplease", "tonic-build and prost-build are on both sides of its 0.3; at build time only"),
     ("syn", "procedural macros on both sides of its version 3; at build time only"),
+    ("unicode-width", "miette, below protox, is still on 0.1; at build time only"),
 ];
 
 fn metadata() -> Metadata {

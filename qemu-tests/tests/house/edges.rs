@@ -31,6 +31,8 @@ const MAY: &[(&str, &[&str])] = &[
 /// Packages whose code blocks: an executor in their tree is a second way to do everything.
 const BLOCKING: &[&str] = &[
     "kit-spec",
+    // Its messages; a program that asks for client or server drives them itself.
+    "kit-cri",
     "kit-disk",
     "kit-oci",
     "kit-machine",
