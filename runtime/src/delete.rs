@@ -79,7 +79,9 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
 fn remove_unfinished(dir: &StateDir, id: &str) -> Result<(), Error> {
     if let Ok((spec, _)) = bundle::read_spec(&dir.config()) {
         let path = spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
-        cgroup::remove_leftovers(id, path)?;
+        // The socket is made after the cgroups, which were empty then, and before a process. One that
+        // was made waits there for a start, whoever made it.
+        cgroup::remove_leftovers(id, path, dir.start_socket().exists())?;
     }
     Ok(dir.remove()?)
 }

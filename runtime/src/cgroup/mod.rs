@@ -353,15 +353,17 @@ fn asks_for_limits(resources: Option<&LinuxResources>) -> Result<bool, Error> {
     })
 }
 
-/// Removes the empty cgroups of a container whose making was cut off before its state was written.
-pub fn remove_leftovers(id: &str, path: Option<&Path>) -> Result<(), Error> {
+/// Removes the cgroups of a container whose making was cut off before its state was written. What is in
+/// them is killed where they are known to be the container's (`kill`).
+pub fn remove_leftovers(id: &str, path: Option<&Path>, kill: bool) -> Result<(), Error> {
     let path = relative(id, path)?;
     let split = v1::CONTROLLERS.iter().filter(|c| is_v1(c)).map(|c| Path::new(ROOT).join(c));
-    for root in v2_root().into_iter().chain(split) {
-        let dir = root.join(&path);
-        place::remove_directory(&dir).map_err(|source| Error::Io { doing: "remove", path: dir, source })?;
+    let v1 = split.map(|root| root.join(&path)).collect();
+    let place = Place { v2: v2_root().map(|root| root.join(&path)), v1 };
+    if kill {
+        place.kill()?;
     }
-    Ok(())
+    place.remove()
 }
 
 /// The path below a hierarchy's root: that of the configuration, or one made of the name.
