@@ -200,7 +200,7 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), Error> {
 }
 
 /// The kind of namespace that a kernel setting belongs to, if to any.
-fn sysctl_namespace(name: &str) -> Option<LinuxNamespaceType> {
+pub fn sysctl_namespace(name: &str) -> Option<LinuxNamespaceType> {
     let name = name.replace('/', ".");
     match name.as_str() {
         "kernel.hostname" | "kernel.domainname" => Some(LinuxNamespaceType::Uts),

@@ -3,6 +3,8 @@
 //! **Invariant**: a container's process is made by `clone3` from a program with one thread, and a
 //! container that could not be made leaves nothing behind: no process, cgroup, mount or directory.
 //!
+//! `kit-monitor` stays with the containers of a pod when everybody else goes: see [`monitor`].
+//!
 //! The crate knows bundles of the OCI runtime specification (`config.json` and a root file system) and
 //! the Linux kernel, and nothing else. Its modules, in the order in which a container's life meets
 //! them:
@@ -38,6 +40,7 @@ pub mod features;
 pub mod foreground;
 pub mod kill;
 pub mod list;
+pub mod monitor;
 pub mod start;
 
 pub mod protect;

@@ -323,7 +323,8 @@ fn make_root(root: &Path) -> Result<(), Error> {
     })
 }
 
-fn check_id(id: &str) -> Result<(), Error> {
+/// Checks that a name can be that of a container.
+pub fn check_id(id: &str) -> Result<(), Error> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
     let fine = (1..=255).contains(&id.len()) && id.bytes().all(allowed) && !id.bytes().all(|b| b == b'.');
     if fine { Ok(()) } else { Err(Error::BadId { id: id.to_owned() }) }
