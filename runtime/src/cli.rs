@@ -5,11 +5,14 @@
 //! `--name=value`. It is parsed by hand: a container start is a handful of milliseconds, and building a
 //! parser for all commands on each start is a visible part of it.
 
+mod resources;
+
 use crate::exec::{self, Changes};
 use crate::launch;
 use crate::report::{Log, LogFormat};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +90,17 @@ pub enum Command {
     Update {
         /// The container.
         id: String,
-        /// A file with `linux.resources` of the specification; `-` for standard input.
-        resources: PathBuf,
+        /// The limits.
+        change: Change,
+    },
+    /// Print what a container uses, and when it runs out of memory.
+    Events {
+        /// The container.
+        id: String,
+        /// Only what it uses now.
+        stats: bool,
+        /// How often what it uses is printed.
+        interval: Duration,
     },
     /// Print what this runtime can do.
     Features,
@@ -96,6 +108,15 @@ pub enum Command {
     Version,
     /// Print how to use it.
     Help,
+}
+
+/// Where new limits come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A file with `linux.resources` of the specification; `-` for standard input.
+    File(PathBuf),
+    /// Options, put together to the same structure.
+    Options(serde_json::Value),
 }
 
 /// How a list is printed.
@@ -196,6 +217,11 @@ Usage: kitc [--root DIR] [--log FILE] [--log-format text|json] COMMAND ..
   pause ID | resume ID
   ps [-f|--format table|json] ID
   update -r|--resources FILE|- ID
+  update [--memory BYTES] [--memory-reservation BYTES] [--memory-swap BYTES] [--pids-limit N]
+         [--cpu-period US] [--cpu-quota US] [--cpu-burst US] [--cpu-share N] [--cpu-idle 0|1]
+         [--cpu-rt-period US] [--cpu-rt-runtime US] [--cpuset-cpus LIST] [--cpuset-mems LIST]
+         [--blkio-weight N] ID
+  events [--stats] [--interval 5s] ID
   features
 ";
 
@@ -248,6 +274,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Er
         "pause" | "resume" => Command::Pause { id: words.only_id()?, paused: name == "pause" },
         "ps" => words.ps()?,
         "update" => words.update()?,
+        "events" => words.events()?,
         "features" => Command::Features,
         "version" => Command::Version,
         "help" => Command::Help,
@@ -487,24 +514,6 @@ impl Words {
             }
         }
         Ok(Command::Ps { id: id.ok_or_else(|| self.missing("the container's id"))?, json })
-    }
-
-    fn update(&mut self) -> Result<Command, Error> {
-        let (mut id, mut resources) = (None, None);
-        while let Some(word) = self.next() {
-            match word {
-                Word::Plain(word) if id.is_none() => id = Some(word),
-                Word::Plain(word) => return Err(self.too_much(word)),
-                Word::Option { name, value } => match name.as_str() {
-                    "-r" | "--resources" => resources = Some(self.value(&name, value)?.into()),
-                    _ => return Err(self.no_such_option(name)),
-                },
-            }
-        }
-        Ok(Command::Update {
-            id: id.ok_or_else(|| self.missing("the container's id"))?,
-            resources: resources.ok_or_else(|| self.missing("--resources"))?,
-        })
     }
 }
 

@@ -1,11 +1,12 @@
 //! The commands: each is its options, one call into the crate, and what is printed.
 
-use crate::cli::{self, Command, HELP, Invocation, ListFormat};
+use crate::cli::{self, Change, Command, HELP, Invocation, ListFormat};
 use crate::foreground::{self, Signals};
 use crate::launch::{self, Launched, Until};
 use crate::state::{self, Record, StateDir};
-use crate::{cgroup, delete, exec, features, kill, list, protect, report, start, sys};
+use crate::{cgroup, delete, events, exec, features, kill, list, protect, report, start, sys, update};
 use oci_spec::runtime::LinuxResources;
+use serde::Deserialize;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -66,6 +67,12 @@ pub enum Error {
     /// Control groups.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// Limits could not be changed.
+    #[error(transparent)]
+    Update(#[from] update::Error),
+    /// There are no events.
+    #[error(transparent)]
+    Events(#[from] events::Error),
     /// The program could not be protected.
     #[error(transparent)]
     Protect(#[from] protect::Error),
@@ -155,9 +162,12 @@ fn run(words: &[OsString], invocation: &Invocation) -> Result<u8, Error> {
                 format!("PID\n{}\n", words.join("\n"))
             })?;
         }
-        Command::Update { id, resources } => {
-            let resources = read_resources(resources)?;
-            record(root, id)?.cgroup.update(&resources)?;
+        Command::Update { id, change } => update::update(root, id, &read_resources(change)?)?,
+        Command::Events { id, stats, interval } => {
+            let mut out = io::stdout().lock();
+            events::follow(root, id, *stats, *interval, |event| {
+                writeln!(out, "{event}").and_then(|()| out.flush())
+            })?;
         }
         Command::Features => print(&json(&features::features()))?,
         Command::Version => {
@@ -225,15 +235,25 @@ fn run_in_container(request: &exec::Request) -> Result<u8, Error> {
     foreground::stay(&entered.pidfd, &signals, entered.console).map_err(wait)
 }
 
-fn read_resources(path: &Path) -> Result<LinuxResources, Error> {
+fn read_resources(change: &Change) -> Result<LinuxResources, Error> {
+    let path = match change {
+        Change::File(path) => path.as_path(),
+        Change::Options(_) => Path::new("options"),
+    };
     let failed = |source| Error::Resources { path: path.to_owned(), source };
-    let mut text = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().read_to_end(&mut text).map_err(failed)?;
-    } else {
-        text = std::fs::read(path).map_err(failed)?;
-    }
-    serde_json::from_slice(&text).map_err(|e| failed(e.into()))
+    let parsed = match change {
+        Change::Options(value) => LinuxResources::deserialize(value),
+        Change::File(path) => {
+            let mut text = Vec::new();
+            if path == Path::new("-") {
+                io::stdin().read_to_end(&mut text).map_err(failed)?;
+            } else {
+                text = std::fs::read(path).map_err(failed)?;
+            }
+            serde_json::from_slice(&text)
+        }
+    };
+    parsed.map_err(|e| failed(e.into()))
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -35,6 +35,7 @@ pub mod process;
 pub mod seccomp;
 
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod foreground;
@@ -42,6 +43,7 @@ pub mod kill;
 pub mod list;
 pub mod monitor;
 pub mod start;
+pub mod update;
 
 pub mod protect;
 pub mod sys;

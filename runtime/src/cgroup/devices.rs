@@ -3,8 +3,9 @@
 //! # Meaning
 //!
 //! Rules come in order, and for each kind of access (read, write, mknod) the last rule that matches a
-//! device decides; what no rule matches is allowed, as it is for a cgroup without rules. After the
-//! configuration's rules come those for the default devices, always allowed.
+//! device decides. Before the configuration's rules everything is denied, after them come those for the
+//! default devices, always allowed ([`with_defaults`]). What no rule at all matches is allowed, as it is
+//! for a cgroup without rules.
 //!
 //! # Program
 //!
@@ -96,11 +97,14 @@ impl Rule {
     }
 }
 
-/// The configuration's rules, followed by those that every container has: making any node (using it
-/// is another matter), the default devices, and terminals.
+/// The configuration's rules, on the ground that nothing is allowed, followed by those that every container
+/// has: making any node (using it is another matter), the default devices, and terminals.
 pub fn with_defaults(rules: &[LinuxDeviceCgroup]) -> Vec<Rule> {
     let allow = |kind, major, minor, access| Rule { allow: true, kind: Some(kind), major, minor, access };
     let mut all: Vec<Rule> = rules.iter().map(Rule::of).collect();
+    if !all.iter().any(Rule::decides_all) {
+        all.insert(0, Rule { allow: false, kind: None, major: None, minor: None, access: ALL });
+    }
     all.push(allow(CHARACTER, None, None, MKNOD));
     all.push(allow(BLOCK, None, None, MKNOD));
     for (_, major, minor) in device::DEFAULTS {
@@ -193,6 +197,18 @@ pub fn attach(dir: BorrowedFd<'_>, rules: &[Rule]) -> Result<(), Error> {
         .map_err(|source| Error::Devices { doing: "load the filter", source })?;
     bpf::attach_device_filter(dir, program.as_fd())
         .map_err(|source| Error::Devices { doing: "attach the filter", source })
+}
+
+/// Puts the program for `rules` in place of those that are attached to the cgroup directory `dir`. Several
+/// programs all have to allow an access: while old and new ones are there, only what both allow passes.
+pub fn replace(dir: BorrowedFd<'_>, rules: &[Rule]) -> Result<(), Error> {
+    let call = |doing| move |source| Error::Devices { doing, source };
+    let old = bpf::device_filters(dir).map_err(call("look for filters"))?;
+    attach(dir, rules)?;
+    for program in old {
+        bpf::detach_device_filter(dir, program.as_fd()).map_err(call("detach the former filter"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 
 pub mod devices;
 mod place;
+pub mod stats;
 pub mod v1;
 pub mod v2;
 
@@ -61,6 +62,14 @@ pub enum Error {
         key: String,
         /// The file.
         file: String,
+    },
+    /// A new limit is below what is in use, and the configuration wants that to be looked at first.
+    #[error("linux.resources.memory.limit: {limit} bytes are less than the {used} in use")]
+    BelowUse {
+        /// The new limit.
+        limit: i64,
+        /// What is in use.
+        used: i64,
     },
     /// A setting that this version of cgroups has no counterpart for.
     #[error("{key}: {why}")]
@@ -195,17 +204,18 @@ impl Cgroup {
         if let Some(root) = &v2_root_of(layout) {
             self.make_v2(root, path)?;
         }
-        let Some(resources) = resources else {
-            return self.track_v1(layout, path);
-        };
-        if layout == Layout::Unified {
-            let dir = self.place.v2.clone().unwrap_or_default();
-            v2::apply(Path::new(ROOT), path, &dir, &v2::settings(resources)?)?;
-        } else {
-            self.apply_v1(path, &v1::settings(resources)?)?;
+        if let Some(resources) = resources {
+            if layout == Layout::Unified {
+                let dir = self.place.v2.clone().unwrap_or_default();
+                v2::apply(Path::new(ROOT), path, &dir, &v2::settings(resources)?)?;
+            } else {
+                self.apply_v1(path, &v1::settings(resources)?)?;
+            }
         }
-        let rules = resources.devices().as_deref().unwrap_or_default();
-        if !rules.is_empty() {
+        let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
+        // Who may not filter devices may not make any either; without rules that is as good.
+        let able = self.dir.is_some() || is_v1("devices");
+        if !rules.is_empty() || able && rustix::process::geteuid().is_root() {
             self.apply_devices(path, rules)?;
         }
         self.track_v1(layout, path)
@@ -262,6 +272,19 @@ impl Cgroup {
         }
         self.place.v1.push(dir.clone());
         Ok(dir)
+    }
+
+    /// Makes the directory of one more version 1 hierarchy for a container that runs.
+    fn make_beside(place: &mut Place, controller: &str, path: &Path) -> Result<PathBuf, Error> {
+        let mut cgroup = Cgroup { place: std::mem::take(place), dir: None, made: Vec::new() };
+        let result = cgroup.make_v1(controller, path);
+        *place = cgroup.place;
+        if result.is_err() {
+            for dir in cgroup.made.iter().rev() {
+                let _ = place::remove_directory(dir);
+            }
+        }
+        result
     }
 
     fn apply_v1(&mut self, path: &Path, settings: &[v1::Setting]) -> Result<(), Error> {

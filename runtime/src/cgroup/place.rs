@@ -1,16 +1,18 @@
 //! Where a container's cgroups are, and what is done with the processes in them.
 
 use super::{
-    CGROUP1_MAGIC, CGROUP2_MAGIC, EMPTY_DEADLINE, Error, Layout, ROOT, layout, v1, v2, write_existing,
-    write_setting,
+    CGROUP1_MAGIC, CGROUP2_MAGIC, Cgroup, EMPTY_DEADLINE, Error, Layout, ROOT, devices, layout, v1, v2,
+    write_existing, write_setting,
 };
 use crate::sys::signal;
 use oci_spec::runtime::LinuxResources;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -121,21 +123,83 @@ impl Place {
         self.v1.iter().find(|dir| dir.starts_with("/sys/fs/cgroup/freezer"))
     }
 
-    /// Changes the limits of a running container.
-    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+    /// Changes the limits of a running container, and with rules for devices all that there were. Under
+    /// version 1 it may get more directories.
+    pub fn update(&mut self, resources: &LinuxResources) -> Result<(), Error> {
         match (&self.v2, layout()) {
             (Some(dir), Layout::Unified) => {
                 let path = dir.strip_prefix(ROOT).unwrap_or(dir);
-                v2::apply(Path::new(ROOT), path, dir, &v2::settings(resources)?)
+                let resources = v2::completed(dir, resources)?;
+                v2::apply(Path::new(ROOT), path, dir, &v2::settings(&resources)?)?;
             }
-            _ => v1::settings(resources)?.iter().try_for_each(|setting| {
-                let under = Path::new(ROOT).join(setting.controller);
-                match self.v1.iter().find(|dir| dir.starts_with(&under)) {
-                    Some(dir) => write_setting(&setting.key, &dir.join(&setting.file), &setting.value),
-                    None => Err(Error::NoController { key: setting.key.clone(), file: setting.file.clone() }),
-                }
-            }),
+            _ => self.update_v1(v1::settings(resources)?)?,
         }
+        let rules = resources.devices().as_deref().filter(|rules| !rules.is_empty());
+        match (rules.map(devices::with_defaults), &self.v2) {
+            (None, _) => Ok(()),
+            (Some(rules), Some(dir)) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|e| Error::Io {
+                    doing: "open",
+                    path: dir.clone(),
+                    source: e.into(),
+                })?;
+                devices::replace(fd.as_fd(), &rules)
+            }
+            (Some(rules), None) => self.update_v1(v1::device_settings(&rules)),
+        }
+    }
+
+    fn update_v1(&mut self, mut settings: Vec<v1::Setting>) -> Result<(), Error> {
+        for setting in &settings {
+            self.enter_v1(setting)?;
+        }
+        let dir_of = |setting: &v1::Setting| {
+            let under = Path::new(ROOT).join(setting.controller);
+            self.v1.iter().find(|dir| dir.starts_with(&under)).cloned().unwrap_or(under)
+        };
+        v1::order_memory(&mut settings, dir_of);
+        settings.iter().try_for_each(|setting| {
+            write_setting(&setting.key, &dir_of(setting).join(&setting.file), &setting.value)
+        })
+    }
+
+    /// Makes sure that the container is in the hierarchy of a setting, at the path that it has in others.
+    fn enter_v1(&mut self, setting: &v1::Setting) -> Result<(), Error> {
+        let root = Path::new(ROOT);
+        if self.v1.iter().any(|dir| dir.starts_with(root.join(setting.controller))) {
+            return Ok(());
+        }
+        let below = |dir: &PathBuf| {
+            let mut parts = dir.strip_prefix(ROOT).ok()?.components();
+            parts.next()?;
+            Some(parts.as_path().to_owned())
+        };
+        let path = self.v2.iter().chain(&self.v1).find_map(below);
+        let Some(path) = path.filter(|_| super::is_v1(setting.controller)) else {
+            return Err(Error::NoController { key: setting.key.clone(), file: setting.file.clone() });
+        };
+        let before = self.processes()?;
+        let dir = Cgroup::make_beside(self, setting.controller, &path)?;
+        let procs = dir.join("cgroup.procs");
+        let mut moved: Vec<i32> = Vec::new();
+        let mut todo = before;
+        // What is forked meanwhile by one that was not moved yet is found the next time.
+        while !todo.is_empty() {
+            for pid in &todo {
+                match write_existing(&procs, &pid.to_string()) {
+                    Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+                    result => result.map_err(|source| Error::Io {
+                        doing: "move a process with",
+                        path: procs.clone(),
+                        source,
+                    })?,
+                }
+            }
+            moved.append(&mut todo);
+            todo = self.processes()?.into_iter().filter(|pid| !moved.contains(pid)).collect();
+        }
+        Ok(())
     }
 
     /// Removes the cgroups, with those that the container made below, once they are empty.

@@ -4,7 +4,7 @@ use super::devices::Rule;
 use super::{Error, write_setting};
 use oci_spec::runtime::{LinuxResources, LinuxThrottleDevice};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The hierarchies that hold limits, by the names of their mount points.
 pub const CONTROLLERS: [&str; 8] =
@@ -72,6 +72,22 @@ fn memory_settings(resources: &LinuxResources, list: &mut Vec<Setting>) {
     put("memory.swappiness", "memory.swappiness", memory.swappiness().map(|s| s as i64));
     if memory.disable_oom_killer() == Some(true) {
         list.push(setting("memory.disableOOMKiller", "memory", "memory.oom_control", 1));
+    }
+}
+
+/// Memory alone may never have a higher limit than memory and swap together: where the new one is above the
+/// old limit on both, that one has to be raised first.
+pub fn order_memory(settings: &mut [Setting], dir_of: impl Fn(&Setting) -> PathBuf) {
+    let place = |file: &str| settings.iter().position(|s| s.file == file);
+    let (Some(memory), Some(both)) = (place("memory.limit_in_bytes"), place("memory.memsw.limit_in_bytes"))
+    else {
+        return;
+    };
+    let now = fs::read_to_string(dir_of(&settings[both]).join(&settings[both].file)).unwrap_or_default();
+    // No limit is written as -1 and read as a number near the largest.
+    let number = |text: &str| text.trim().parse::<i64>().ok().map(|n| if n < 0 { i64::MAX } else { n });
+    if number(&settings[memory].value) > number(&now) {
+        settings.swap(memory, both);
     }
 }
 
@@ -173,6 +189,23 @@ mod tests {
                 "hugetlb/hugetlb.2MB.limit_in_bytes=0",
             ]
         );
+    }
+
+    #[test]
+    fn memory_and_swap_together_are_raised_first_and_lowered_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = dir.path().join("memory.memsw.limit_in_bytes");
+        let order = |json: &str| {
+            let mut list = settings(&serde_json::from_str(json).unwrap()).unwrap();
+            order_memory(&mut list, |_| dir.path().to_owned());
+            list.iter().map(|s| s.value.clone()).collect::<Vec<_>>()
+        };
+        fs::write(&now, "200\n").unwrap();
+        assert_eq!(order(r#"{"memory":{"limit":300,"swap":400}}"#), ["400", "300"]);
+        assert_eq!(order(r#"{"memory":{"limit":-1,"swap":-1}}"#), ["-1", "-1"]);
+        assert_eq!(order(r#"{"memory":{"limit":100,"swap":150}}"#), ["100", "150"]);
+        fs::write(&now, "9223372036854771712\n").unwrap();
+        assert_eq!(order(r#"{"memory":{"limit":300,"swap":400}}"#), ["300", "400"]);
     }
 
     #[test]

@@ -40,6 +40,36 @@ impl Setting {
 /// where it has no limit.
 const ACCOUNTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
+/// `resources` for a cgroup that has limits already, completed where one value depends on another that is
+/// not mentioned: a period keeps the quota, memory and swap together keep the limit on memory.
+pub fn completed(dir: &Path, resources: &LinuxResources) -> Result<LinuxResources, Error> {
+    let read = |file: &str| {
+        let path = dir.join(file);
+        fs::read_to_string(&path).map_err(|source| Error::Io { doing: "read", path, source })
+    };
+    let number = |text: &str| text.split_ascii_whitespace().next().and_then(|word| word.parse::<i64>().ok());
+    let mut resources = resources.clone();
+    let is_set = |value: Option<i64>| value.is_some_and(|v| v != 0);
+    if let Some(cpu) = resources.cpu_mut()
+        && cpu.period().is_some_and(|p| p != 0)
+        && !is_set(cpu.quota())
+    {
+        cpu.set_quota(number(&read("cpu.max")?).or(Some(-1)));
+    }
+    if let Some(memory) = resources.memory_mut() {
+        if memory.swap().is_some_and(|s| s > 0) && !is_set(memory.limit()) {
+            memory.set_limit(number(&read("memory.max")?));
+        }
+        if memory.check_before_update() == Some(true)
+            && let Some(limit) = memory.limit().filter(|&l| l > 0)
+            && let Some(used) = number(&read("memory.current")?).filter(|&used| used > limit)
+        {
+            return Err(Error::BelowUse { limit, used });
+        }
+    }
+    Ok(resources)
+}
+
 /// The files and values for `resources`, in the order to be written.
 pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
     let mut list = Vec::new();

@@ -58,6 +58,22 @@ fn what_follows_the_id_of_exec_is_the_programs() {
 }
 
 #[test]
+fn limits_are_put_together_from_options() {
+    let line = "update --memory 64M --memory-swap=-1 --cpu-quota 5000 --cpuset-cpus 0-1 --pids-limit 7 \
+                --blkio-weight 100 a";
+    let Command::Update { id, change: Change::Options(limits) } = command(line) else { panic!("no options") };
+    assert_eq!(id, "a");
+    let expected = serde_json::json!({
+        "memory": {"limit": 64 << 20, "swap": -1},
+        "cpu": {"quota": 5000, "cpus": "0-1"},
+        "pids": {"limit": 7},
+        "blockIO": {"weight": 100},
+    });
+    assert_eq!(limits, expected);
+    assert!(serde_json::from_value::<oci_spec::runtime::LinuxResources>(limits).is_ok());
+}
+
+#[test]
 fn errors_name_the_command_and_the_word() {
     for (line, expected) in [
         ("", "no command is given (try kitc --help)"),
@@ -70,6 +86,11 @@ fn errors_name_the_command_and_the_word() {
         ("exec a", "exec: the program, or --process, is missing"),
         ("exec -p f a ls", "exec: \"ls\" is too much"),
         ("list -f xml", "list: -f cannot be \"xml\""),
+        ("update a", "update: --resources, or a limit, is missing"),
+        ("update a --memory 1x", "update: --memory cannot be \"1x\""),
+        ("update a --cpu-share -1", "update: --cpu-share cannot be \"-1\""),
+        ("update a -r f --memory 1", "update: \"--resources beside limits\" is too much"),
+        ("events a --interval 0s", "events: --interval cannot be \"0s\""),
         ("--systemd-cgroup run a", "--systemd-cgroup is not supported: cgroups are made directly"),
         ("--log-format x list", "kitc: --log-format cannot be \"x\""),
     ] {
@@ -85,7 +106,15 @@ fn every_command_of_the_help_parses() {
         ("pause a", Command::Pause { id: "a".into(), paused: true }),
         ("resume a", Command::Pause { id: "a".into(), paused: false }),
         ("ps -f json a", Command::Ps { id: "a".into(), json: true }),
-        ("update -r - a", Command::Update { id: "a".into(), resources: "-".into() }),
+        ("update -r - a", Command::Update { id: "a".into(), change: Change::File("-".into()) }),
+        (
+            "events --stats a",
+            Command::Events { id: "a".into(), stats: true, interval: Duration::from_secs(5) },
+        ),
+        (
+            "events a --interval=200ms",
+            Command::Events { id: "a".into(), stats: false, interval: Duration::from_millis(200) },
+        ),
         ("list", Command::List { format: ListFormat::Table }),
         ("list -q", Command::List { format: ListFormat::Names }),
         ("list --format json", Command::List { format: ListFormat::Json }),

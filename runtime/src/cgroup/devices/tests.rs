@@ -103,6 +103,19 @@ fn denying_all_leaves_the_default_devices() {
 }
 
 #[test]
+fn what_no_rule_allows_is_denied() {
+    for json in ["[]", r#"[{"allow":true,"type":"c","major":10,"minor":200,"access":"rwm"}]"#] {
+        let program = compile(&parsed(json));
+        let asks = |kind, major, minor, access| run(&program, [access << 16 | kind, major, minor]);
+        assert!(asks(CHARACTER, 1, 3, READ | WRITE), "{json}");
+        assert!(!asks(BLOCK, 8, 0, READ), "{json}");
+        assert_eq!(asks(CHARACTER, 10, 200, READ | WRITE), json != "[]", "{json}");
+    }
+    let all = parsed(r#"[{"allow":true,"access":"rwm"}]"#);
+    assert!(run(&compile(&all), [READ << 16 | BLOCK, 8, 0]));
+}
+
+#[test]
 fn a_rule_for_writing_does_not_let_read_and_write_together_slip_through() {
     let rules = parsed(
         r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"b","major":8,"access":"rw"},

@@ -69,6 +69,25 @@ fn what_cgroup2_cannot_do_is_an_error_that_names_the_key() {
 }
 
 #[test]
+fn an_update_keeps_what_it_does_not_mention() {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, text) in [("cpu.max", "5000 100000\n"), ("memory.max", "100\n"), ("memory.current", "50\n")] {
+        fs::write(dir.path().join(file), text).unwrap();
+    }
+    let of = |json: &str| {
+        let resources = completed(dir.path(), &serde_json::from_str(json).unwrap())?;
+        Ok(settings(&resources)?.into_iter().map(|s| format!("{}={}", s.file, s.value)).collect::<Vec<_>>())
+    };
+    let fine = |json: &str| of(json).unwrap();
+    assert_eq!(fine(r#"{"cpu":{"period":50000}}"#), ["cpu.max=5000 50000"]);
+    assert_eq!(fine(r#"{"cpu":{"quota":-1,"period":50000}}"#), ["cpu.max=max 50000"]);
+    assert_eq!(fine(r#"{"memory":{"swap":150}}"#), ["memory.max=100", "memory.swap.max=50"]);
+    assert_eq!(fine(r#"{"memory":{"limit":60,"checkBeforeUpdate":true}}"#), ["memory.max=60"]);
+    let error: Error = of(r#"{"memory":{"limit":40,"checkBeforeUpdate":true}}"#).unwrap_err();
+    assert_eq!(error.to_string(), "linux.resources.memory.limit: 40 bytes are less than the 50 in use");
+}
+
+#[test]
 fn weights_span_their_whole_range() {
     assert_eq!((weight_of_shares(0), weight_of_shares(2)), (1, 1));
     assert_eq!((weight_of_shares(262_144), weight_of_shares(u64::MAX)), (10_000, 10_000));
