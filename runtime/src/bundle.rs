@@ -170,8 +170,16 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), Error> {
             what: "a flag of an execution domain",
         });
     }
-    if linux.memory_policy().is_some() {
-        return Err(Error::Unsupported { key: "linux.memoryPolicy", what: "a NUMA memory policy" });
+    for (key, paths) in
+        [("linux.maskedPaths", linux.masked_paths()), ("linux.readonlyPaths", linux.readonly_paths())]
+    {
+        if let Some(path) = paths.iter().flatten().find(|path| !path.starts_with('/')) {
+            return Err(Error::Value {
+                key: key.to_owned(),
+                value: path.clone(),
+                expected: "an absolute path",
+            });
+        }
     }
     namespace::check(linux)?;
     let has = |kind| namespace::has(linux, kind);
@@ -237,7 +245,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_key() {
-        let cases: [(&str, Value, &str); 14] = [
+        let cases: [(&str, Value, &str); 15] = [
             (
                 "/ociVersion",
                 json!("2.0.0"),
@@ -261,6 +269,7 @@ mod tests {
             ),
             ("/linux/timeOffsets", json!({"monotonic": {}}), "linux.timeOffsets needs a time namespace"),
             ("/linux/intelRdt", json!({}), "linux.intelRdt: resource director technology is not supported"),
+            ("/linux/maskedPaths", json!(["../x"]), "linux.maskedPaths: \"../x\" is not an absolute path"),
             ("/hostname", json!("x"), "hostname needs a uts namespace"),
             (
                 "/linux/sysctl",

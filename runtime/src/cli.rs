@@ -212,7 +212,7 @@ Usage: kitc [--root DIR] [--log FILE] [--log-format text|json] COMMAND ..
   delete [-f|--force] ID
   exec [-d|--detach] [-t|--tty] [-e K=V].. [--cwd DIR] [-u UID[:GID]] [-g GID].. [-c CAP].. [--no-new-privs]
        [--apparmor PROFILE] [-p|--process FILE] [--pid-file FILE] [--console-socket SOCKET]
-       [--preserve-fds N] [--ignore-paused] ID [PROGRAM ARGS..]
+       [--preserve-fds N] [--ignore-paused] [--cgroup PATH].. ID [PROGRAM ARGS..]
   list [-q|--quiet] [-f|--format table|json]
   pause ID | resume ID
   ps [-f|--format table|json] ID
@@ -473,6 +473,7 @@ impl Words {
             "--console-socket" => request.console_socket = Some(self.value(&name, value)?.into()),
             "--preserve-fds" => request.preserve_fds = self.number(&name, value)?,
             "--ignore-paused" => request.ignore_paused = true,
+            "--cgroup" => request.cgroups.push(self.value(&name, value)?),
             "--no-subreaper" => {}
             _ => return Err(self.no_such_option(name)),
         }

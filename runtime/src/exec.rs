@@ -18,7 +18,7 @@ use crate::state::{self, Record, StateDir, Status};
 use crate::sys;
 use crate::sys::clone::{Cloned, clone3, exit_now, join_session_keyring};
 use crate::sys::signal;
-use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxNamespaceType, Process, User};
+use oci_spec::runtime::{Capability, Linux, LinuxCapabilities, LinuxNamespaceType, Process, User};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::error::Error as StdError;
@@ -48,6 +48,8 @@ pub struct Request {
     pub preserve_fds: u32,
     /// Also in a paused container.
     pub ignore_paused: bool,
+    /// Cgroups below the container's to make the process in, as `[CONTROLLER,..:]PATH`.
+    pub cgroups: Vec<String>,
 }
 
 /// How the process differs from the container's first one.
@@ -169,13 +171,17 @@ fn call<E: Into<io::Error>>(doing: &'static str) -> impl Fn(E) -> Error {
 pub fn exec(request: &Request) -> Result<Entered, Error> {
     let dir = StateDir::open(&request.root, &request.id)?;
     let refuse = |status| Error::Status { id: request.id.clone(), status };
-    let record = dir.read()?.ok_or(refuse(Status::Creating))?;
+    let mut record = dir.read()?.ok_or(refuse(Status::Creating))?;
     match record.status_now() {
         Status::Created | Status::Running => {}
         Status::Paused if request.ignore_paused => {}
         status => return Err(refuse(status)),
     }
+    for word in &request.cgroups {
+        record.cgroup = record.cgroup.below(word)?;
+    }
     let (spec, _) = bundle::read_spec(&dir.config())?;
+    let linux = spec.linux().as_ref().ok_or(bundle::Error::Missing { key: "linux" })?;
     let process = match &request.process {
         Some(path) => read_process(path)?,
         None => {
@@ -186,8 +192,7 @@ pub fn exec(request: &Request) -> Result<Entered, Error> {
     bundle::check_process(&process)?;
     let until = if request.detach { Until::Detached } else { Until::Foreground };
     check_terminal(process.terminal() == Some(true), request.console_socket.is_some(), until)?;
-    let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-    let filter = profile.map(Filter::new).transpose()?;
+    let filter = linux.seccomp().as_ref().map(Filter::new).transpose()?;
     let size = (until == Until::Foreground).then(console::own_size).flatten();
     let prepared = Prepared::new(&process, filter.as_ref())?.with_terminal_size(size);
     let init = open_process(&record)
@@ -195,7 +200,7 @@ pub fn exec(request: &Request) -> Result<Entered, Error> {
         .ok_or_else(|| refuse(Status::Stopped))?;
     let socket = request.console_socket.as_deref().map(console::connect).transpose()?;
 
-    let (pid, pidfd, ours) = spawn(request, &record, &init, prepared)?;
+    let (pid, pidfd, ours) = spawn(request, &record, linux, &init, prepared)?;
     let result = accompany(request, &record, filter.as_ref(), (pid, &pidfd), &ours)
         .and_then(|console| launch::hand_over(socket.as_ref(), console).map_err(Error::from))
         .and_then(|console| {
@@ -298,6 +303,7 @@ fn with_capabilities(mut sets: LinuxCapabilities, names: &[String]) -> Result<Li
 fn spawn(
     request: &Request,
     record: &Record,
+    linux: &Linux,
     init: &OwnedFd,
     prepared: Prepared<'_>,
 ) -> Result<(Pid, OwnedFd, Channel), Error> {
@@ -307,11 +313,11 @@ fn spawn(
         namespace::join_all(init, [LinuxNamespaceType::Pid].into_iter())
             .map_err(call("join the container's pid namespace"))?;
     }
-    let (pid, pidfd) = match clone_into_cgroup(record)? {
+    let (pid, pidfd) = match clone_into_cgroup(record, request.cgroups.is_empty())? {
         Cloned::Child => {
             drop(ours);
             let rlimits_done = has_user(record);
-            run(Inside { request, record, init, prepared, channel: theirs, rlimits_done })
+            run(Inside { request, record, linux, init, prepared, channel: theirs, rlimits_done })
         }
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -359,7 +365,7 @@ fn set_up_from_outside(record: &Record, process: &Process, pid: Pid) -> Result<(
     Ok(())
 }
 
-fn clone_into_cgroup(record: &Record) -> Result<Cloned, Error> {
+fn clone_into_cgroup(record: &Record, anywhere: bool) -> Result<Cloned, Error> {
     let open = |path: &Path| {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     };
@@ -368,7 +374,7 @@ fn clone_into_cgroup(record: &Record) -> Result<Cloned, Error> {
     let dir = open(path).map_err(call("open the container's cgroup"))?;
     match clone3(0, Some(dir.as_fd())) {
         // The container has put its processes into cgroups of its own, and its top takes none.
-        Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
+        Err(e) if anywhere && e.raw_os_error() == Some(libc::EBUSY) => {
             let text = fs::read_to_string(format!("/proc/{}/cgroup", record.pid))
                 .map_err(call("read the cgroup of the container's process"))?;
             let below = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
@@ -421,6 +427,7 @@ fn waits(record: &Record) -> bool {
 struct Inside<'a> {
     request: &'a Request,
     record: &'a Record,
+    linux: &'a Linux,
     init: &'a OwnedFd,
     prepared: Prepared<'a>,
     channel: Channel,
@@ -494,7 +501,7 @@ fn become_user<'a>(inside: &'a Inside<'_>) -> Result<Last<'a>, Box<dyn StdError>
         console::adopt(&terminal.slave)?;
         inside.channel.send_console(terminal.master.as_fd()).map_err(call("send the terminal"))?;
     }
-    inside.prepared.limit(inside.rlimits_done, None)?;
+    inside.prepared.limit(inside.rlimits_done, inside.linux)?;
     sys::exec::close_on_exec_from(3 + inside.request.preserve_fds).map_err(call("mark descriptors"))?;
     for number in 3..3 + inside.request.preserve_fds as i32 {
         sys::exec::keep_on_exec(number).map_err(call("keep a descriptor (--preserve-fds)"))?;

@@ -118,7 +118,7 @@ fn enter(mut inside: Inside<'_>) -> Result<Never> {
     enter_root(&inside, &mut root)?;
     drop(root);
     let limited = inside.plan.has_user() && inside.record.owner == 0;
-    inside.prepared.limit(limited, inside.linux.personality().as_ref())?;
+    inside.prepared.limit(limited, inside.linux)?;
     // The parent's descriptors are not for the program, but for those it was told to pass on.
     sys::exec::close_on_exec_from(3 + inside.preserve_fds).map_err(call("mark descriptors"))?;
     for number in 3..3 + inside.preserve_fds as i32 {
@@ -306,5 +306,10 @@ fn wait_and_exec(inside: &Inside<'_>, hooks: &Hooks, last: &Last<'_>) -> Result<
 
 fn start_hooks(inside: &Inside<'_>, hooks: &Hooks) -> Result<()> {
     let state = inside.record.oci(Status::Created);
-    Ok(hook::run_all("startContainer", list(hooks.start_container()), &state)?)
+    // They run where the program will, and without an environment of their own in that of the program.
+    let mut hooks = list(hooks.start_container()).to_vec();
+    for hook in hooks.iter_mut().filter(|hook| hook.env().is_none()) {
+        hook.set_env(inside.prepared.process().env().clone());
+    }
+    Ok(hook::run_all("startContainer", &hooks, &state)?)
 }

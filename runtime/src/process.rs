@@ -5,8 +5,8 @@ use crate::capability::{self, Sets};
 use crate::seccomp::{self, Filter};
 use crate::sys;
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxPersonality, LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    PosixRlimitType, Process, Scheduler,
+    IOPriorityClass, Linux, LinuxMemoryPolicy, LinuxPersonalityDomain, LinuxSchedulerFlag,
+    LinuxSchedulerPolicy, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType, Process, Scheduler,
 };
 use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -112,7 +112,7 @@ impl<'a> Prepared<'a> {
     /// Checks and converts what does not depend on the container.
     pub fn new(process: &'a Process, filter: Option<&'a Filter>) -> Result<Prepared<'a>, Error> {
         let args = c_strings("process.args", process.args().iter().flatten())?;
-        let env = c_strings("process.env", process.env().iter().flatten())?;
+        let env = c_strings("process.env", last_of_each(process.env().as_deref().unwrap_or_default()))?;
         let capabilities = process.capabilities().as_ref().map(Sets::of).unwrap_or_default();
         Ok(Prepared { process, args, env, capabilities, filter, apparmor: None, terminal_size: None })
     }
@@ -157,8 +157,8 @@ impl<'a> Prepared<'a> {
         set_oom_score(self.process, "self")
     }
 
-    /// Everything that needs privileges and does not yet give up any: scheduling, limits, domain.
-    pub fn limit(&self, rlimits_done: bool, personality: Option<&LinuxPersonality>) -> Result<(), Error> {
+    /// Everything that needs privileges and does not yet give up any: scheduling, memory, limits, domain.
+    pub fn limit(&self, rlimits_done: bool, linux: &Linux) -> Result<(), Error> {
         if let Some(scheduler) = self.process.scheduler() {
             set_scheduler(scheduler)?;
         }
@@ -188,7 +188,10 @@ impl<'a> Prepared<'a> {
         if !rlimits_done {
             set_rlimits(self.process, None)?;
         }
-        if let Some(personality) = personality {
+        if let Some(policy) = linux.memory_policy() {
+            set_memory_policy(policy)?;
+        }
+        if let Some(personality) = linux.personality() {
             let domain = match personality.domain() {
                 LinuxPersonalityDomain::PerLinux => 0,
                 LinuxPersonalityDomain::PerLinux32 => 8,
@@ -448,16 +451,68 @@ fn set_affinity(list: &str) -> Result<(), Error> {
     let key = "process.execCPUAffinity";
     let bad = || Error::Value { key, value: list.to_owned(), expected: "a list of CPUs below 1024" };
     let mut set = rustix::thread::CpuSet::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.parse::<usize>().ok().filter(|&n| n < rustix::thread::CpuSet::MAX_CPU);
-        let (first, last) = (number(first).ok_or_else(bad)?, number(last).ok_or_else(bad)?);
-        (first..=last).for_each(|cpu| set.set(cpu));
-    }
+    numbers(list).ok_or_else(bad)?.into_iter().for_each(|cpu| set.set(cpu));
     rustix::thread::sched_setaffinity(None, &set).map_err(|e| Error::Set {
         key,
         value: list.to_owned(),
         source: e.into(),
+    })
+}
+
+/// The numbers of a list such as `0-3,7`, all below 1024.
+fn numbers(list: &str) -> Option<Vec<usize>> {
+    let mut all = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.parse::<usize>().ok().filter(|&n| n < 1024);
+        all.extend(number(first)?..=number(last)?);
+    }
+    Some(all)
+}
+
+/// Lets the calling process have its memory from the nodes that a policy names.
+fn set_memory_policy(policy: &LinuxMemoryPolicy) -> Result<(), Error> {
+    let mode = match policy.mode() {
+        MemoryPolicyModeType::MpolDefault => 0,
+        MemoryPolicyModeType::MpolPreferred => 1,
+        MemoryPolicyModeType::MpolBind => 2,
+        MemoryPolicyModeType::MpolInterleave => 3,
+        MemoryPolicyModeType::MpolLocal => 4,
+        MemoryPolicyModeType::MpolPreferredMany => 5,
+        MemoryPolicyModeType::MpolWeightedInterleave => 6,
+    };
+    let flags = policy.flags().iter().flatten().fold(0, |bits, flag| {
+        bits | match flag {
+            MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
+            MemoryPolicyFlagType::MpolFRelativeNodes => 1 << 14,
+            MemoryPolicyFlagType::MpolFStaticNodes => 1 << 15,
+        }
+    });
+    let list = policy.nodes().as_deref().unwrap_or_default();
+    let mut mask = Vec::new();
+    if !list.is_empty() {
+        let bad = || Error::Value {
+            key: "linux.memoryPolicy.nodes",
+            value: list.to_owned(),
+            expected: "a list of nodes below 1024",
+        };
+        mask = vec![0; 1024 / 64];
+        numbers(list).ok_or_else(bad)?.into_iter().for_each(|node| mask[node / 64] |= 1 << (node % 64));
+    }
+    sys::schedule::set_mempolicy(mode | flags, &mask).map_err(|source| Error::Set {
+        key: "linux.memoryPolicy",
+        value: format!("{} of nodes {list:?}", policy.mode()),
+        source,
+    })
+}
+
+/// The environment with the last value of each variable only: programs differ in which one they take.
+fn last_of_each(env: &[String]) -> impl Iterator<Item = &String> {
+    let name = |pair: &String| pair.split_once('=').map_or(pair.len(), |(name, _)| name.len());
+    env.iter().enumerate().filter_map(move |(place, pair)| {
+        let end = name(pair);
+        let again = |later: &String| name(later) == end && later[..end] == pair[..end];
+        (!env[place + 1..].iter().any(again)).then_some(pair)
     })
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The directories of a container's cgroups, as kept in its state.
@@ -40,6 +40,39 @@ impl Place {
             })?;
         }
         Ok(())
+    }
+
+    /// The cgroups of `word`, `[CONTROLLER,..:]PATH`, below the container's. They are there already, as
+    /// programs in the container make them. Controllers name version 1 hierarchies.
+    pub fn below(&self, word: &str) -> Result<Place, Error> {
+        let bad = |why| Error::Unsupported { key: "--cgroup", why };
+        let (controllers, path) = word.split_once(':').unwrap_or(("", word));
+        let mut clean = PathBuf::new();
+        for component in Path::new(path).components() {
+            match component {
+                Component::Normal(part) => clean.push(part),
+                Component::RootDir | Component::CurDir => {}
+                _ => return Err(bad("the path has a .. in it")),
+            }
+        }
+        let mut place = self.clone();
+        if controllers.is_empty() {
+            for dir in place.v2.iter_mut().chain(&mut place.v1) {
+                dir.extend(&clean);
+            }
+        }
+        for controller in controllers.split(',').filter(|c| !c.is_empty()) {
+            let root = Path::new(ROOT).join(controller);
+            let dir = place.v1.iter_mut().find(|dir| dir.starts_with(&root));
+            dir.ok_or_else(|| bad("the container is in no such hierarchy"))?.extend(&clean);
+        }
+        match place.v2.iter().chain(&place.v1).find(|dir| !dir.exists()) {
+            Some(dir) => {
+                let source = io::ErrorKind::NotFound.into();
+                Err(Error::Io { doing: "--cgroup: enter", path: dir.clone(), source })
+            }
+            None => Ok(place),
+        }
     }
 
     /// The processes in the container's cgroup and below it, ascending.

@@ -37,8 +37,8 @@ pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
     let mut list = Vec::new();
     memory_settings(resources, &mut list);
     cpu_settings(resources, &mut list);
-    if let Some(limit) = resources.pids().map(|p| p.limit()).filter(|&l| l != 0) {
-        let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
+    if let Some(limit) = resources.pids().map(|p| p.limit()) {
+        let value = if limit <= 0 { "max".to_owned() } else { limit.to_string() };
         list.push(setting("pids.limit", "pids", "pids.max", value));
     }
     io_settings(resources, &mut list);

@@ -80,7 +80,7 @@ pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
         cpu_settings(cpu, &mut list)?;
     }
     // Zero is what a configuration without a limit says in some callers' JSON.
-    if let Some(limit) = resources.pids().map(|p| p.limit()).filter(|&l| l != 0) {
+    if let Some(limit) = resources.pids().map(|p| if p.limit() == 0 { -1 } else { p.limit() }) {
         list.push(Setting::new("pids.limit", "pids.max", or_max(limit)));
     }
     if let Some(io) = resources.block_io() {

@@ -48,6 +48,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// What the runtime itself relies on may not be moved by a link of the image.
+    #[error("mounts[{index}].destination: {} must be mounted on ordinary directory", path.display())]
+    Link {
+        /// Its place in the list.
+        index: usize,
+        /// The target.
+        path: PathBuf,
+    },
     /// The kernel refused it.
     #[error("mounts[{index}]: {doing} on {}", path.display())]
     Mount {
@@ -232,6 +240,7 @@ fn file_system(
     if trusted {
         match target::open_without_links(at.root, at.target) {
             Ok(_) | Err(Errno::NOENT) => {}
+            Err(Errno::LOOP) => return Err(Error::Link { index: at.index, path: at.target.to_owned() }),
             Err(errno) => return Err(at.target_error(errno)),
         }
     }

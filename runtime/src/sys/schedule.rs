@@ -1,4 +1,4 @@
-//! Scheduling class, I/O priority, execution domain.
+//! Scheduling class, I/O priority, memory policy, execution domain.
 
 use super::checked;
 use std::io;
@@ -41,6 +41,18 @@ pub fn ioprio_set(class: u16, priority: u16) -> io::Result<()> {
     let value = libc::c_int::from(class) << 13 | libc::c_int::from(priority & 0x1fff);
     // SAFETY: three integers.
     checked(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) }).map(drop)
+}
+
+/// Sets which NUMA nodes the calling process gets its memory from (`set_mempolicy(2)`): `MPOL_*` and
+/// `MPOL_F_*` bits, and a bit for each node.
+pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel counts from one more than there are bits.
+    let (mask, count) = match nodes.len() {
+        0 => (std::ptr::null(), 0),
+        words => (nodes.as_ptr(), words * 64 + 1),
+    };
+    // SAFETY: the kernel reads at most `count - 1` bits at `mask`, which are those of the slice.
+    checked(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, count) }).map(drop)
 }
 
 /// Sets the execution domain (`personality(2)`).

@@ -3,6 +3,7 @@
 use crate::support::{Bundle, bundle, field, succeeded, wait_until};
 use serde_json::json;
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
 fn running() -> Result<Bundle, &'static str> {
@@ -49,6 +50,72 @@ fn options_change_the_process() {
         .output()
         .unwrap();
     assert_eq!(succeeded(&output), "1\n/tmp\n5\n6\n6 7\n");
+}
+
+#[test]
+fn the_last_value_of_a_variable_counts() {
+    let mut bundle = bundle!();
+    bundle.add("/process/env", json!("X=first")).add("/process/env", json!("X=second"));
+    bundle.sh("env | grep ^X >/tmp/own; exec sleep 1000");
+    bundle.ok(&["run", "--detach"]);
+    let own = || fs::read_to_string(bundle.inside("tmp/own")).unwrap_or_default();
+    wait_until("it has written", || own() == "X=second\n");
+    let output = bundle.command(&["exec", "-e", "X=third", &bundle.id, "env"]).output().unwrap();
+    let lines: Vec<String> =
+        succeeded(&output).lines().filter(|l| l.starts_with('X')).map(str::to_owned).collect();
+    assert_eq!(lines, ["X=third"]);
+}
+
+#[test]
+fn it_is_made_in_a_cgroup_below_the_containers() {
+    let bundle = running!();
+    let unified = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .map(|root| Path::new(root).join("kitc-test").join(&bundle.id));
+    let Some(dir) = unified.iter().find(|dir| dir.join("cgroup.events").exists()) else {
+        println!("skipped: needs cgroup2");
+        return;
+    };
+    let exec = |group: &str| {
+        let args = ["exec", "--cgroup", group, &bundle.id, "cat", "/proc/self/cgroup"];
+        bundle.command(&args).output().unwrap()
+    };
+    let missing = exec("below");
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("--cgroup: enter"), "{missing:?}");
+    fs::create_dir(dir.join("below")).unwrap();
+    let own = |text: String| text.lines().find(|l| l.starts_with("0::")).map(str::to_owned).unwrap();
+    assert!(own(succeeded(&exec("below"))).ends_with(&format!("{}/below", bundle.id)));
+    assert!(own(succeeded(&exec("/"))).ends_with(&bundle.id));
+    assert!(!exec("../..").status.success());
+    assert!(!exec("nothing:/").status.success());
+}
+
+#[test]
+fn it_has_the_personality_and_the_memory_policy_of_the_container() {
+    let mut bundle = bundle!();
+    bundle.set("/linux/personality", json!({"domain": "LINUX32"}));
+    let numa = Path::new("/proc/self/numa_maps").exists();
+    if numa {
+        bundle.set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0"}));
+    }
+    let script = "busybox uname -m; grep -c bind:0 /proc/self/numa_maps";
+    bundle.sh(&format!("({script}) >/tmp/own; exec sleep 1000"));
+    bundle.ok(&["run", "--detach"]);
+    let own = || fs::read_to_string(bundle.inside("tmp/own")).unwrap_or_default();
+    wait_until("it has written", || own().lines().count() == if numa { 2 } else { 1 });
+    let of_exec = bundle.exec(&format!("{script} || true"));
+    for said in [own(), of_exec] {
+        let mut lines = said.lines();
+        let machine = lines.next().unwrap();
+        assert!(["i686", "armv8l"].contains(&machine), "{machine}");
+        if numa {
+            assert_ne!(lines.next(), Some("0"));
+        }
+    }
+    let mut bundle = bundle!();
+    bundle.set("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0-1024"}));
+    assert!(
+        bundle.fails(&["create"]).contains("linux.memoryPolicy.nodes: \"0-1024\" is not a list of nodes")
+    );
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn procfs_is_not_mounted_where_a_link_leads_to() {
     fs::remove_dir(bundle.inside("proc")).unwrap();
     symlink("tmp", bundle.inside("proc")).unwrap();
     let error = bundle.fails(&["create"]);
-    assert!(error.contains("mounts[0].destination: open /proc in the root"), "{error}");
+    assert!(error.contains("mounts[0].destination: /proc must be mounted on ordinary directory"), "{error}");
 }
 
 #[test]

@@ -47,6 +47,16 @@ fn hooks_run_in_order_in_their_namespaces_and_with_the_state() {
 }
 
 #[test]
+fn a_start_container_hook_without_an_environment_has_that_of_the_program() {
+    let mut bundle = bundle!();
+    let hook = |env: Value| json!({"path": "/bin/busybox", "args": ["sh", "-c", "echo ${OF_PROCESS:-none} >>/tmp/log"], "env": env});
+    bundle.add("/process/env", json!("OF_PROCESS=x"));
+    bundle.set("/hooks", json!({"startContainer": [hook(Value::Null), hook(json!(["PATH=/bin"]))]}));
+    bundle.run();
+    assert_eq!(fs::read_to_string(bundle.inside("tmp/log")).unwrap(), "x\nnone\n");
+}
+
+#[test]
 fn hooks_are_told_the_process_id_that_kitc_sees() {
     let mut bundle = bundle!();
     let outside = bundle.path().join("outside");

@@ -33,7 +33,7 @@ fn each_limit_has_its_file() {
         ),
         (r#"{"pids":{"limit":32}}"#, &[("pids.max", "32")]),
         (r#"{"pids":{"limit":-1}}"#, &[("pids.max", "max")]),
-        (r#"{"pids":{"limit":0}}"#, &[]),
+        (r#"{"pids":{"limit":0}}"#, &[("pids.max", "max")]),
         (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#, &[("hugetlb.2MB.max", "4194304")]),
         (r#"{"blockIO":{"weight":500}}"#, &[("io.bfq.weight", "500")]),
         (
