@@ -170,16 +170,12 @@ fn check_linux(spec: &Spec, linux: &Linux) -> Result<(), Error> {
             what: "a flag of an execution domain",
         });
     }
-    for (key, paths) in
-        [("linux.maskedPaths", linux.masked_paths()), ("linux.readonlyPaths", linux.readonly_paths())]
-    {
-        if let Some(path) = paths.iter().flatten().find(|path| !path.starts_with('/')) {
-            return Err(Error::Value {
-                key: key.to_owned(),
-                value: path.clone(),
-                expected: "an absolute path",
-            });
-        }
+    if let Some(path) = linux.masked_paths().iter().flatten().find(|path| !path.starts_with('/')) {
+        return Err(Error::Value {
+            key: "linux.maskedPaths".to_owned(),
+            value: path.clone(),
+            expected: "an absolute path",
+        });
     }
     namespace::check(linux)?;
     let has = |kind| namespace::has(linux, kind);

@@ -260,9 +260,6 @@ fn enter_root(inside: &Inside<'_>, root: &mut OwnedFd) -> Result<()> {
     } else {
         rootfs::enter_shared(root, path)?;
     }
-    if let Some(word) = propagation {
-        rootfs::set_propagation(word)?;
-    }
     if let Some(size) = inside.prepared.terminal() {
         let terminal = console::open_in_container(size, true)?;
         console::adopt(&terminal.slave)?;
@@ -273,6 +270,9 @@ fn enter_root(inside: &Inside<'_>, root: &mut OwnedFd) -> Result<()> {
     rootfs::mask_paths(inside.linux.masked_paths().as_deref().unwrap_or_default())?;
     if inside.bundle.spec.root().as_ref().and_then(|r| r.readonly()) == Some(true) {
         rootfs::make_read_only()?;
+    }
+    if let Some(word) = propagation {
+        rootfs::set_propagation(word)?;
     }
     Ok(())
 }

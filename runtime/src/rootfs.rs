@@ -54,6 +54,8 @@ pub fn prepare(rootfs: &Path, propagation: Option<&str>) -> Result<OwnedFd, Erro
     let fail = |doing| move |e: Errno| Error::Root { path: rootfs.to_owned(), doing, source: e.into() };
     let flags = match propagation.filter(|word| !word.is_empty()) {
         None => MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+        // What is made of it must still be bound; [`set_propagation`] comes last.
+        Some("unbindable" | "runbindable") => MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
         Some(word) => parse_propagation(word)? | MountPropagationFlags::REC,
     };
     rustix::mount::mount_change(c"/", flags).map_err(fail("set the propagation of all mounts"))?;

@@ -204,13 +204,13 @@ impl Cgroup {
         if let Some(root) = &v2_root_of(layout) {
             self.make_v2(root, path)?;
         }
-        if let Some(resources) = resources {
-            if layout == Layout::Unified {
-                let dir = self.place.v2.clone().unwrap_or_default();
-                v2::apply(Path::new(ROOT), path, &dir, &v2::settings(resources)?)?;
-            } else {
-                self.apply_v1(path, &v1::settings(resources)?)?;
-            }
+        if layout == Layout::Unified {
+            // Without limits, too: what is used is counted from the beginning.
+            let settings = resources.map(v2::settings).transpose()?.unwrap_or_default();
+            let dir = self.place.v2.clone().unwrap_or_default();
+            v2::apply(Path::new(ROOT), path, &dir, &settings)?;
+        } else if let Some(resources) = resources {
+            self.apply_v1(path, &v1::settings(resources)?)?;
         }
         let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
         // Who may not filter devices may not make any either; without rules that is as good.

@@ -318,6 +318,23 @@ fn a_shared_root_lets_mounts_through_to_the_host() {
 }
 
 #[test]
+fn the_root_has_the_propagation_that_is_asked_for() {
+    for (word, expected) in
+        [("private", ""), ("slave", ""), ("shared", "shared"), ("unbindable", "unbindable")]
+    {
+        let mut bundle = bundle!();
+        bundle.set("/linux/rootfsPropagation", json!(word));
+        bundle.set("/linux/readonlyPaths", json!(["/etc"]));
+        bundle.sh("cat /proc/self/mountinfo");
+        let table = bundle.run();
+        let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+        let optional = root.split(' ').nth(6).unwrap();
+        assert!(optional.starts_with(expected), "{word}: {root}");
+        assert!(!expected.is_empty() || !optional.starts_with("shared"), "{word}: {root}");
+    }
+}
+
+#[test]
 fn the_containers_cgroups_can_be_mounted() {
     let mut bundle = bundle!();
     bundle.add("/mounts", json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro", "nosuid", "noexec", "nodev"]}));
