@@ -88,8 +88,8 @@ fn remove_unfinished(dir: &StateDir, id: &str) -> Result<(), Error> {
 
 /// Takes away what is left of a container whose first process has ended.
 pub fn finish(dir: &StateDir, record: &Record) -> Result<(), Error> {
-    // Without a pid namespace others may have outlived the first.
-    if !record.namespaces.contains(&oci_spec::runtime::LinuxNamespaceType::Pid) {
+    // Without a pid namespace of its own others may have outlived the first.
+    if !record.ends_all {
         record.cgroup.kill()?;
     }
     record.cgroup.remove()?;

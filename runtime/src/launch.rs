@@ -278,6 +278,7 @@ fn first_record(request: &Request, bundle: &Bundle, place: &cgroup::Place) -> Re
         annotations,
         cgroup: place.clone(),
         namespaces: bundle.spec.linux().as_ref().map(namespace::kinds).unwrap_or_default(),
+        ends_all: bundle.spec.linux().as_ref().is_some_and(namespace::has_own_pids),
         poststart: hooks(Hooks::poststart),
         poststop: hooks(Hooks::poststop),
     }

@@ -138,6 +138,12 @@ pub fn kinds(linux: &Linux) -> Vec<LinuxNamespaceType> {
     linux.namespaces().iter().flatten().map(|n| n.typ()).collect()
 }
 
+/// Whether there is a new pid namespace, rather than one that is joined or that of `kitc`.
+pub fn has_own_pids(linux: &Linux) -> bool {
+    let mut all = linux.namespaces().iter().flatten();
+    all.any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none())
+}
+
 /// Checks that the list and the keys that depend on it agree.
 pub fn check(linux: &Linux) -> Result<(), Error> {
     let mut seen = 0;

@@ -80,6 +80,9 @@ pub struct Record {
     pub cgroup: cgroup::Place,
     /// The kinds of namespaces that are not those of `kitc`.
     pub namespaces: Vec<LinuxNamespaceType>,
+    /// Its first process is that of a pid namespace, so that its end is the end of all.
+    #[serde(default)]
+    pub ends_all: bool,
     /// The configuration has poststart hooks.
     #[serde(default)]
     pub poststart: bool,

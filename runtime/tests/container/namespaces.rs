@@ -66,6 +66,14 @@ fn a_pid_namespace_can_be_that_of_another_container() {
     assert_eq!(second.run(), "/bin/busybox\nnot first\n1\n");
     // Its end is not the end of the other.
     assert_eq!(first.status(), "running");
+
+    // What it leaves in the other's namespace goes with it.
+    second.sh("sleep 1000 & echo left");
+    second.ok(&["run", "--detach"]);
+    crate::support::wait_until("it has ended", || second.status() == "stopped");
+    second.ok(&["delete"]);
+    assert_eq!(second.leftovers(), Vec::<String>::new());
+    assert_eq!(first.exec("ps | grep -c '[s]leep 1000'"), "1\n");
 }
 
 #[test]
