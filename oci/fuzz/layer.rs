@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         max_file: 1 << 20,
         max_total: 4 << 20,
         max_extension: 1 << 16,
-        whiteouts: true,
+        ..Options::default()
     };
     let Ok(layer) = Layer::with_options(bytes, None, options) else { return };
     let mut tree = Tree::new(Meta::default());

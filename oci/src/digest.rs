@@ -252,9 +252,17 @@ impl<R: Read> Verifying<R> {
     ///
     /// # Errors
     /// The reader's own, or an [`io::ErrorKind::InvalidData`] with a [`Mismatch`] inside.
-    pub fn finish(mut self) -> io::Result<Proof> {
+    pub fn finish(self) -> io::Result<Proof> {
+        self.finish_into().map(|(proof, _)| proof)
+    }
+
+    /// As [`Verifying::finish`], and gives the reader below back, which may have something to prove itself.
+    ///
+    /// # Errors
+    /// As [`Verifying::finish`].
+    pub fn finish_into(mut self) -> io::Result<(Proof, R)> {
         io::copy(&mut self, &mut io::sink())?;
-        Ok(Proof { digest: self.digest, size: self.seen })
+        Ok((Proof { digest: self.digest, size: self.seen }, self.inner))
     }
 
     fn fail(&mut self, mismatch: Mismatch) -> io::Error {

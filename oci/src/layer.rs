@@ -6,6 +6,8 @@
 //!   (gzip zstd xz)    (tar)                       │ changes (a callback takes each content)
 //!                                                 ▼
 //!                                           Vec<Change<C>> ──apply──▶ Tree<C>      fold: all of it
+//!
+//!   verified blob ──unpack──▶ a directory, as overlayfs wants its lower ones           the same, onto a disk
 //! ```
 //!
 //! [`Layer`] is a strict reader of what image builders, GNU tar, libarchive, Go and Python write: ustar, PAX, GNU long
@@ -29,6 +31,7 @@ use std::mem;
 
 use kit_spec::tree::{Action, Change, TreePath};
 
+mod ahead;
 mod blocks;
 mod compression;
 mod error;
@@ -40,6 +43,7 @@ mod pax;
 mod sparse;
 #[cfg(test)]
 mod tests;
+pub mod unpack;
 
 pub use compression::{Compression, Decoder};
 pub use error::{Flaw, LayerError};
@@ -66,11 +70,15 @@ pub struct Options {
     pub max_total: u64,
     /// Bytes of one PAX header or GNU long name; these are held in memory.
     pub max_extension: u64,
+    /// Bytes of an entry's path, and of a hard link's target.
+    pub max_path: u64,
+    /// Names in an entry's path.
+    pub max_depth: u64,
 }
 
 impl Default for Options {
-    /// Far above what images hold: 16 million entries, 256 GiB in one file, 1 TiB in all, and the 1 MiB that Go allows
-    /// a PAX header.
+    /// Far above what images hold: 16 million entries, 256 GiB in one file, 1 TiB in all, the 1 MiB that Go allows a PAX
+    /// header, and paths of any length and depth that Linux takes.
     fn default() -> Self {
         Options {
             whiteouts: true,
@@ -78,7 +86,23 @@ impl Default for Options {
             max_file: 256 << 30,
             max_total: 1 << 40,
             max_extension: 1 << 20,
+            max_path: 4095,
+            max_depth: 2048,
         }
+    }
+}
+
+impl Options {
+    /// Refuses a path that is too long or too deep.
+    fn allow(&self, path: &TreePath, bytes: &'static str, names: &'static str) -> Result<(), Flaw> {
+        let depth = path.components().count() as u64;
+        let len = path.as_bytes().len() as u64;
+        for (what, len, limit) in [(bytes, len, self.max_path), (names, depth, self.max_depth)] {
+            if len > limit {
+                return Err(Flaw::TooLarge { what, len, limit });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -280,6 +304,7 @@ impl<R: Read> Layer<R> {
             kind = Type::Dir;
         }
         let path = TreePath::parse(&self.current.name).map_err(Flaw::Name)?;
+        self.options.allow(&path, "a path in bytes", "a path in names")?;
         let name = if self.options.whiteouts { name::classify(path)? } else { Name::Plain(path) };
         let (path, action) = match name {
             Name::Metadata => return Ok(None),
@@ -288,6 +313,9 @@ impl<R: Read> Layer<R> {
             Name::Plain(path) if path.is_root() && kind != Type::Dir => return Err(Flaw::Root.into()),
             Name::Plain(path) => (path, member::action(kind, header, pax, &link, len)?),
         };
+        if let Action::Link(target) = &action {
+            self.options.allow(target, "a target in bytes", "a target in names")?;
+        }
         Ok(Some(Change { path, action }))
     }
 
@@ -347,6 +375,19 @@ impl<R: Read> Layer<R> {
             _ => return Err(Flaw::Sparse("is of an unknown version").into()),
         };
         Ok(Map::new(segments, len, self.current.stored)?)
+    }
+}
+
+impl<R: Read> Content<'_, R> {
+    /// Passes over a hole that comes next in a sparse file, and says how long it is in bytes; 0 where data comes next.
+    pub fn skip_hole(&mut self) -> u64 {
+        match self.0.current.sparse.as_mut().map(|map| (map.stretch(), map)) {
+            Some((Stretch::Hole(len), map)) => {
+                map.advance(len);
+                len
+            }
+            _ => 0,
+        }
     }
 }
 

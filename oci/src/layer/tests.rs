@@ -12,6 +12,7 @@ mod ordering;
 mod sparseness;
 mod streams;
 mod syntax;
+mod unpacking;
 mod writer;
 
 use writer::{Format, Member, archive};

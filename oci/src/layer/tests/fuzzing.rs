@@ -74,7 +74,7 @@ pub(super) fn survive(bytes: &[u8]) {
         max_file: 1 << 20,
         max_total: 4 << 20,
         max_extension: 1 << 16,
-        whiteouts: true,
+        ..Options::default()
     };
     let Ok(layer) = Layer::with_options(bytes, None, options) else { return };
     let mut tree = Tree::new(Meta::default());
@@ -82,7 +82,7 @@ pub(super) fn survive(bytes: &[u8]) {
 }
 
 /// An archive with one of everything, for mutations.
-fn everything() -> Vec<u8> {
+pub(super) fn everything() -> Vec<u8> {
     static ONCE: LazyLock<Vec<u8>> = LazyLock::new(one_of_everything);
     ONCE.clone()
 }
