@@ -7,7 +7,7 @@
 //!
 //! The crate knows bundles of the OCI runtime specification (`config.json` and a root file system) and
 //! the Linux kernel, and nothing else. Its modules, in the order in which a container's life meets
-//! them:
+//! them. What follows them, behind the feature `daemon`, is for the daemon over `kitc`, and not in `kitc`:
 
 pub mod cli;
 pub mod command;
@@ -47,6 +47,9 @@ pub mod update;
 
 pub mod protect;
 pub mod sys;
+
+#[cfg(feature = "daemon")]
+pub mod snapshot;
 
 /// The version of the runtime specification that this crate is written to.
 pub const OCI_VERSION: &str = "1.2.1";

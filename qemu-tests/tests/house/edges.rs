@@ -124,6 +124,14 @@ fn programs_of_a_node_carry_no_parser_of_the_network_or_of_yaml() {
     assert_none("what a node's programs do not carry", &found_in_trees(ON_A_NODE, NOT_ON_A_NODE));
 }
 
+/// `kitc` is built of the package `kit-runtime` without its feature `daemon`.
+#[test]
+fn kitc_carries_nothing_of_the_daemon() {
+    const OF_THE_DAEMON: &[&str] =
+        &["kit-oci", "kit-cri", "rustls", "ureq", "tokio", "zstd-sys", "flate2", "tar"];
+    assert_none("what is for the daemon only", &found_in_trees(&["kit-runtime"], OF_THE_DAEMON));
+}
+
 #[test]
 fn judges_link_no_program() {
     let tree = tree("qemu-tests");
